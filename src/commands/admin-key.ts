@@ -1,0 +1,43 @@
+import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { findKeyHash, matchesKey, newKey, parseKey, putKey } from '../auth/keys.js';
+import type { Config } from '../config.js';
+import type { Database } from '../database/connect.js';
+
+const ADMIN = 'admin';
+
+/**
+ * Sees to the admin key: the operator's own choice, or one that is made at the first start and kept in the data folder.
+ * @returns the key if it was made now, to be shown once.
+ */
+export async function ensureAdminKey(database: Database, config: Config): Promise<string | undefined> {
+  if (config.adminKey !== '') {
+    const stored = await findKeyHash(database, parseKey(config.adminKey).id);
+    if (!stored || !(await matchesKey(config.adminKey, stored)))
+      await putKey(database, config.adminKey, 'REGISTRY_ADMIN_KEY', config.bcryptCost);
+    return undefined;
+  }
+  if (await findKeyHash(database, ADMIN)) return undefined;
+  // The file comes first: a start that is killed in between finds the key there and goes on with it.
+  const path = adminKeyPath(config);
+  const kept = await readFile(path, 'utf8').catch(() => undefined);
+  const key = kept?.trim() || newKey(ADMIN);
+  if (kept === undefined) await writeSecret(path, `${key}\n`);
+  await putKey(database, key, 'first admin key', config.bcryptCost);
+  return key;
+}
+
+/** Where the first admin key is kept. */
+export function adminKeyPath(config: Config): string {
+  return join(config.dataDir, 'admin-key');
+}
+
+async function writeSecret(path: string, text: string): Promise<void> {
+  await mkdir(join(path, '..'), { recursive: true });
+  const temporary = `${path}.${process.pid}`;
+  const file = await open(temporary, 'w', 0o600);
+  await file.writeFile(text);
+  await file.sync();
+  await file.close();
+  await rename(temporary, path);
+}

@@ -1,0 +1,74 @@
+import cluster from 'node:cluster';
+import { Keys } from '../auth/keys.js';
+import type { Config } from '../config.js';
+import { connect } from '../database/connect.js';
+import { listen } from '../database/notify.js';
+import { createApp } from '../http/app.js';
+import { createHttpServer, drainServer } from '../http/server.js';
+import type { Log } from '../log.js';
+import { createRegistry } from '../registry/registry.js';
+import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
+import { FilesystemStore } from '../storage/filesystem.js';
+import { MemoryBudget } from '../storage/memory-budget.js';
+import type { PausePoint } from '../storage/segment-store.js';
+
+/** One process that serves; any number of them are equals. Ends when the primary says so or is gone. */
+export async function runWorker(config: Config, log: Log, pause: PausePoint = () => undefined): Promise<void> {
+  const database = connect({ url: config.databaseUrl, pool: config.databasePool, timeout: config.databaseTimeout });
+  const listener = listen(config.databaseUrl, log);
+  const budget = new MemoryBudget(config.uploadMemory);
+  const store = new FilesystemStore({ root: config.filesystemRoot, budget, downloadMemory: config.downloadMemory });
+  const registry = createRegistry({
+    database,
+    store,
+    log,
+    pause,
+    observers: [],
+    blobMaxBytes: config.blobMaxBytes,
+    uploadLifetimeSeconds: config.uploadLifetime,
+    readGraceSeconds: config.readGrace,
+  });
+  await listener.on(TAKEN_CHANNEL, (payload) => {
+    const [id, epoch] = payload.split(' ');
+    if (id) registry.uploads.oust(id, Number(epoch));
+  });
+  const app = createApp({
+    ...registry,
+    keys: new Keys(database),
+    log,
+    idleMs: config.idleTimeout * 1000,
+    rangesMax: config.rangesMax,
+    xAccelPrefix: config.xAccelPrefix,
+    chunkMinBytes: config.chunkMinBytes,
+    limits: {
+      maxBytes: config.manifestMaxBytes,
+      maxDepth: config.manifestMaxDepth,
+      maxDescriptors: config.manifestMaxDescriptors,
+    },
+    maxTags: config.manifestMaxTags,
+    listMax: config.listMax,
+    referrersMaxBytes: config.referrersMaxBytes,
+  });
+  const server = createHttpServer(app.callback(), {
+    headersMs: config.headersTimeout * 1000,
+    keepAliveMs: config.keepAliveTimeout * 1000,
+  });
+
+  let ending = false;
+  const end = async (): Promise<void> => {
+    if (ending) return;
+    ending = true;
+    await drainServer(server, config.drainTimeout * 1000);
+    await listener.close();
+    await database.close();
+    cluster.worker?.disconnect();
+  };
+  // Ctrl-C reaches the whole process group; the primary decides when workers end.
+  process.on('SIGINT', () => undefined);
+  process.on('SIGTERM', () => void end());
+
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host: config.listen.host, port: config.listen.port, backlog: 1024 }, () => resolve());
+  });
+}

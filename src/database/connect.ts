@@ -1,0 +1,169 @@
+import pg from 'pg';
+import { Sequelize } from 'sequelize';
+import { RegistryError } from '../errors.js';
+
+/** Statements run here: either each for itself, or inside a transaction. Functions that touch rows take one as an argument. */
+export interface Queries {
+  /**
+   * Runs one statement, prepared once a connection. Sizes (bigint) come back as checked numbers.
+   * @throws RegistryError 'Unavailable' when PostgreSQL is away; a pg.DatabaseError for what the statement did.
+   */
+  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+}
+
+/** A pool of connections to one database. */
+export interface Database extends Queries {
+  /**
+   * Runs `work` in a transaction; repeats it from the start after a deadlock or a serialization failure, so it must have
+   * no effects but its statements.
+   */
+  transaction<T>(work: (transaction: Queries) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  url: string;
+  /** The largest number of connections. */
+  pool: number;
+  /** Seconds to wait for a free or a new connection. */
+  timeout: number;
+}
+
+const MAX_ATTEMPTS = 5;
+const STATEMENT_TIMEOUT_MS = 60_000;
+const UNAVAILABLE_RETRY_SECONDS = 2;
+
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const RETRYABLE = new Set(['40001', '40P01']);
+const AWAY = /^(08...|57P0[1-5]|53[0-9A-Z]{3}|25P03)$/;
+
+const BIGINT = 20;
+const types = {
+  getTypeParser(oid: number, format?: 'text' | 'binary') {
+    if (oid === BIGINT) return parseSize;
+    return pg.types.getTypeParser(oid, format === 'binary' ? 'text' : format);
+  },
+};
+
+function parseSize(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value)) throw new RangeError(`a bigint beyond 2^53 in the database: ${text}`);
+  return value;
+}
+
+/** The name under which a connection keeps a statement prepared; the text is what tells statements apart. */
+const names = new Map<string, string>();
+function nameOf(text: string): string {
+  const known = names.get(text);
+  if (known) return known;
+  const name = `s${names.size}`;
+  names.set(text, name);
+  return name;
+}
+
+async function run<Row extends object>(client: pg.Client, text: string, values: readonly unknown[]): Promise<Row[]> {
+  try {
+    const config = { name: nameOf(text), text, values: [...values], types } as pg.QueryConfig;
+    return (await client.query<Row>(config)).rows;
+  } catch (error) {
+    throw translate(error);
+  }
+}
+
+/** Whether an error says that PostgreSQL is away or overloaded, not that a statement was wrong. */
+function translate(error: unknown): unknown {
+  if (error instanceof RegistryError || error instanceof TypeError || error instanceof RangeError) return error;
+  // What is no answer of the server is a failure of the connection: refused, reset, ended, timed out.
+  if (error instanceof pg.DatabaseError && !AWAY.test(error.code ?? '')) return error;
+  return new RegistryError('Unavailable', 'the database is not available', {
+    cause: error,
+    retryAfter: UNAVAILABLE_RETRY_SECONDS,
+  });
+}
+
+/** The name of the constraint that a statement broke, if that is why it failed. */
+export function brokenConstraint(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError && error.code?.startsWith('23') ? error.constraint : undefined;
+}
+
+class PooledDatabase implements Database {
+  readonly #sequelize: Sequelize;
+  readonly #source: ConnectionSource;
+
+  constructor(options: DatabaseOptions) {
+    this.#sequelize = new Sequelize(options.url, {
+      dialect: 'postgres',
+      logging: false,
+      pool: { max: options.pool, min: 0, idle: 60_000, acquire: options.timeout * 1000 },
+      dialectOptions: {
+        application_name: 'weighhouse',
+        keepAlive: true,
+        connectionTimeoutMillis: options.timeout * 1000,
+        statement_timeout: STATEMENT_TIMEOUT_MS,
+        query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
+        idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+      },
+    });
+    this.#source = this.#sequelize.connectionManager as unknown as ConnectionSource;
+  }
+
+  async query<Row extends object>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+    return await this.#withConnection((client) => run<Row>(client, text, values));
+  }
+
+  async transaction<T>(work: (transaction: Queries) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#withConnection((client) => inTransaction(client, work));
+      } catch (error) {
+        const code = error instanceof pg.DatabaseError ? (error.code ?? '') : '';
+        if (!RETRYABLE.has(code) || attempt >= MAX_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  async #withConnection<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const client = await this.#source.getConnection({ type: 'write' }).catch((error: unknown) => {
+      throw translate(error);
+    });
+    try {
+      const result = await work(client);
+      this.#source.releaseConnection(client);
+      return result;
+    } catch (error) {
+      // After a failure of the connection its state is not known (a transaction may be open): it is not used again.
+      if (error instanceof RegistryError && error.failure === 'Unavailable') await this.#source.pool.destroy(client);
+      else this.#source.releaseConnection(client);
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#sequelize.close();
+  }
+}
+
+async function inTransaction<T>(client: pg.Client, work: (transaction: Queries) => Promise<T>): Promise<T> {
+  await run(client, 'begin', []);
+  let result: T;
+  try {
+    result = await work({ query: (text, values = []) => run(client, text, values) });
+  } catch (error) {
+    await run(client, 'rollback', []);
+    throw error;
+  }
+  await run(client, 'commit', []);
+  return result;
+}
+
+/** The part of Sequelize's connection manager through which its pooled connections are used for prepared statements. */
+interface ConnectionSource {
+  readonly pool: { destroy(client: pg.Client): Promise<void> };
+  getConnection(options: { type: 'write' }): Promise<pg.Client>;
+  releaseConnection(client: pg.Client): void;
+}
+
+/** Opens a pool; connects when the first statement runs. */
+export function connect(options: DatabaseOptions): Database {
+  return new PooledDatabase(options);
+}

@@ -1,0 +1,75 @@
+import type { Failure } from '../../errors.js';
+import type { WriteFailure } from '../error-response.js';
+
+/** The codes of the specification ("Error Codes"). For 5xx, of which it says nothing, Docker's UNAVAILABLE and UNKNOWN. */
+type Code =
+  | 'BLOB_UNKNOWN'
+  | 'BLOB_UPLOAD_INVALID'
+  | 'BLOB_UPLOAD_UNKNOWN'
+  | 'DIGEST_INVALID'
+  | 'MANIFEST_BLOB_UNKNOWN'
+  | 'MANIFEST_INVALID'
+  | 'MANIFEST_UNKNOWN'
+  | 'NAME_INVALID'
+  | 'NAME_UNKNOWN'
+  | 'SIZE_INVALID'
+  | 'UNAUTHORIZED'
+  | 'DENIED'
+  | 'UNSUPPORTED'
+  | 'TOOMANYREQUESTS'
+  | 'UNAVAILABLE'
+  | 'UNKNOWN';
+
+const responses: Record<Failure, readonly [status: number, code: Code]> = {
+  NameInvalid: [400, 'NAME_INVALID'],
+  TagInvalid: [400, 'MANIFEST_INVALID'],
+  DigestInvalid: [400, 'DIGEST_INVALID'],
+  SizeInvalid: [400, 'SIZE_INVALID'],
+  RangeInvalid: [416, 'BLOB_UPLOAD_INVALID'],
+  ParameterInvalid: [400, 'UNSUPPORTED'],
+  ManifestInvalid: [400, 'MANIFEST_INVALID'],
+  ManifestTooLarge: [413, 'SIZE_INVALID'],
+  BlobTooLarge: [413, 'SIZE_INVALID'],
+  MediaTypeUnsupported: [415, 'MANIFEST_INVALID'],
+  NameUnknown: [404, 'NAME_UNKNOWN'],
+  BlobUnknown: [404, 'BLOB_UNKNOWN'],
+  ManifestUnknown: [404, 'MANIFEST_UNKNOWN'],
+  ManifestBlobUnknown: [400, 'MANIFEST_BLOB_UNKNOWN'],
+  UploadUnknown: [404, 'BLOB_UPLOAD_UNKNOWN'],
+  RouteUnknown: [404, 'UNSUPPORTED'],
+  Unauthorized: [401, 'UNAUTHORIZED'],
+  Denied: [403, 'DENIED'],
+  BlobReferenced: [403, 'DENIED'],
+  MethodUnsupported: [405, 'UNSUPPORTED'],
+  TooManyRequests: [429, 'TOOMANYREQUESTS'],
+  UploadOutOfOrder: [416, 'BLOB_UPLOAD_INVALID'],
+  UploadTaken: [409, 'BLOB_UPLOAD_INVALID'],
+  Unavailable: [503, 'UNAVAILABLE'],
+  StorageFull: [507, 'UNAVAILABLE'],
+  BlobDamaged: [500, 'UNKNOWN'],
+  ClientGone: [400, 'UNKNOWN'],
+};
+
+/** Answers a failure as the specification wants it. */
+export const writeFailure: WriteFailure = (ctx, error) => {
+  const [status, code] = responses[error.failure];
+  ctx.status = status;
+  ctx.set('Docker-Distribution-API-Version', 'registry/2.0');
+  if (error.failure === 'Unauthorized') ctx.set('WWW-Authenticate', 'Basic realm="Weighhouse", charset="UTF-8"');
+  if (error.retryAfter !== undefined) ctx.set('Retry-After', String(error.retryAfter));
+  if (error.failure === 'UploadOutOfOrder') {
+    const offset = Number(error.detail?.offset);
+    ctx.set('Location', ctx.path);
+    ctx.set('Range', uploadRange(offset));
+    ctx.set('Upload-Offset', String(offset));
+  }
+  ctx.body = { errors: [{ code, message: error.message, ...(error.detail ? { detail: error.detail } : {}) }] };
+};
+
+/**
+ * The Range header of an upload: what is there, both ends inclusive. It can't say that nothing is, and says `0-0` then, as
+ * distribution does; Upload-Offset, beside it, is exact.
+ */
+export function uploadRange(offset: number): string {
+  return `0-${Math.max(offset - 1, 0)}`;
+}

@@ -1,0 +1,161 @@
+import { algorithmOf, digestOf, parseAlgorithm, parseDigest, type Digest } from '../../oci/digest.js';
+import { parseRepositoryName, type RepositoryName } from '../../oci/name.js';
+import { parseContentRange } from '../../oci/range.js';
+import { RegistryError } from '../../errors.js';
+import type { Blobs } from '../../registry/blobs.js';
+import type { UploadBody, Uploads } from '../../registry/uploads.js';
+import { authorize } from '../authenticate.js';
+import { actorOf, type Context } from '../context.js';
+import { contentLength, hasBody, readRequest } from '../request-body.js';
+import { uploadRange } from './failures.js';
+import { nameOf, parameter, part } from './parameters.js';
+
+export interface UploadRoutesOptions {
+  readonly uploads: Uploads;
+  readonly blobs: Blobs;
+  readonly chunkMinBytes: number;
+  readonly idleMs: number;
+}
+
+const UPLOAD_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** The handlers of upload sessions (distribution-spec, "Pushing blobs", "Cancel a blob upload", "Mounting a blob"). */
+export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: UploadRoutesOptions) {
+  /** POST …/blobs/uploads/ (end-4a, 4b, 4c, 11). */
+  async function post(ctx: Context): Promise<void> {
+    const repository = nameOf(ctx);
+    authorize(ctx, 'push', repository);
+    const wanted = parameter(ctx, 'digest');
+    const mount = parameter(ctx, 'mount');
+    const announced = parameter(ctx, 'digest-algorithm');
+    const digest = wanted === undefined ? undefined : parseDigest(wanted);
+    if (mount !== undefined && (await mounted(ctx, repository, parseDigest(mount)))) return;
+    const algorithm = announced === undefined ? (digest ? algorithmOf(digest) : 'sha256') : parseAlgorithm(announced);
+    const id = await uploads.create(repository, algorithm, actorOf(ctx));
+    const target = { id, repository, actor: actorOf(ctx) };
+    // A digest without a body is a client that asks whether a single POST will do; only the empty blob is already whole.
+    if (digest === undefined || (!hasBody(ctx.req) && digest !== digestOf(algorithmOf(digest), new Uint8Array()))) {
+      accepted(ctx, repository, id, 0);
+      if (chunkMinBytes > 0) ctx.set('OCI-Chunk-Min-Length', String(chunkMinBytes));
+      return;
+    }
+    try {
+      await uploads.finish(target, digest, hasBody(ctx.req) ? bodyOf(ctx) : undefined);
+    } catch (error) {
+      // Nobody was told of the session, so nobody can go on with it.
+      await uploads.cancel(target).catch(() => undefined);
+      throw error;
+    }
+    created(ctx, repository, digest);
+  }
+
+  async function mounted(ctx: Context, repository: RepositoryName, digest: Digest): Promise<boolean> {
+    const from = parameter(ctx, 'from');
+    const mayPull = (name: RepositoryName) => ctx.state.access.may('pull', name);
+    const source = await blobs.mount(
+      repository,
+      digest,
+      from === undefined ? undefined : parseRepositoryName(from),
+      mayPull,
+      actorOf(ctx),
+    );
+    if (source !== undefined) created(ctx, repository, digest);
+    return source !== undefined;
+  }
+
+  /** PATCH of a session (end-5). */
+  async function patch(ctx: Context): Promise<void> {
+    const target = targetOf(ctx);
+    const offset = hasBody(ctx.req) ? await uploads.append(target, bodyOf(ctx)) : await uploads.status(target);
+    accepted(ctx, target.repository, target.id, offset);
+  }
+
+  /** PUT of a session: its end (end-6). */
+  async function put(ctx: Context): Promise<void> {
+    const target = targetOf(ctx);
+    const wanted = parameter(ctx, 'digest');
+    if (wanted === undefined) throw new RegistryError('DigestInvalid', 'the parameter digest is missing');
+    const digest = parseDigest(wanted);
+    await uploads.finish(target, digest, await finalBody(ctx));
+    created(ctx, target.repository, digest);
+  }
+
+  /** GET of a session: how far it is (end-13). Asking never disturbs a writer. */
+  async function get(ctx: Context): Promise<void> {
+    const target = targetOf(ctx);
+    const offset = await uploads.status(target);
+    accepted(ctx, target.repository, target.id, offset);
+    ctx.status = 204;
+  }
+
+  /** DELETE of a session (end-14). */
+  async function cancel(ctx: Context): Promise<void> {
+    await uploads.cancel(targetOf(ctx));
+    ctx.status = 204;
+  }
+
+  function targetOf(ctx: Context) {
+    const repository = nameOf(ctx);
+    authorize(ctx, 'push', repository);
+    const id = part(ctx, 'upload');
+    if (!UPLOAD_ID.test(id)) throw new RegistryError('UploadUnknown', 'no such upload in this repository');
+    return { id, repository, actor: actorOf(ctx) };
+  }
+
+  function bodyOf(ctx: Context): UploadBody {
+    const header = ctx.req.headers['content-range'];
+    const range = header === undefined ? undefined : parseContentRange(header);
+    const length = contentLength(ctx.req);
+    if (range && length !== undefined && range.end - range.start !== length) {
+      throw new RegistryError(
+        'SizeInvalid',
+        `Content-Range spans ${range.end - range.start} bytes, Content-Length says ${length}`,
+      );
+    }
+    return {
+      from: range?.start,
+      length: range ? range.end - range.start : length,
+      read: (signal) => readRequest(ctx.req, ctx.res, idleMs, signal),
+    };
+  }
+
+  /** The last bytes, if the closing PUT brings any; a chunked body tells only by its first byte whether it does. */
+  async function finalBody(ctx: Context): Promise<UploadBody | undefined> {
+    if (!hasBody(ctx.req)) return undefined;
+    const body = bodyOf(ctx);
+    if (body.length !== undefined) return body;
+    const controller = new AbortController();
+    const bytes = body.read(controller.signal)[Symbol.asyncIterator]();
+    const first = await bytes.next();
+    if (first.done) return undefined;
+    return {
+      ...body,
+      async *read(signal) {
+        signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true });
+        yield first.value;
+        yield* { [Symbol.asyncIterator]: () => bytes };
+      },
+    };
+  }
+
+  return { post, patch, put, get, cancel };
+}
+
+function accepted(ctx: Context, repository: RepositoryName, id: string, offset: number): void {
+  ctx.status = 202;
+  ctx.set('Location', `/v2/${repository}/blobs/uploads/${id}`);
+  ctx.set('Range', uploadRange(offset));
+  ctx.set('Upload-Offset', String(offset));
+  ctx.set('Docker-Upload-UUID', id);
+  ctx.body = null;
+  ctx.status = 202;
+  ctx.set('Content-Length', '0');
+}
+
+function created(ctx: Context, repository: RepositoryName, digest: Digest): void {
+  ctx.body = null;
+  ctx.status = 201;
+  ctx.set('Location', `/v2/${repository}/blobs/${digest}`);
+  ctx.set('Docker-Content-Digest', digest);
+  ctx.set('Content-Length', '0');
+}

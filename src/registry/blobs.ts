@@ -1,0 +1,218 @@
+import type { Database, Queries } from '../database/connect.js';
+import { brokenConstraint } from '../database/connect.js';
+import { isFailure, RegistryError } from '../errors.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/name.js';
+import type { ByteRange } from '../oci/range.js';
+import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
+import { isRagged, readBody, SEGMENTS_JSON, type Segment } from './bodies.js';
+import { type Actor, announce, type ChangeObserver } from './changes.js';
+import { ensureRepository } from './repositories.js';
+
+/** A blob as a repository shows it. */
+export interface Blob {
+  readonly digest: Digest;
+  /** In bytes. */
+  readonly size: number;
+}
+
+/** A blob whose bytes can be read. */
+export interface OpenableBlob extends Blob {
+  /** The key of the one object that is exactly this blob, if there is such; only then may others than the registry read it. */
+  readonly wholeObject: string | undefined;
+  /**
+   * Reads a range. @throws 'BlobDamaged' before the first byte if it can be told by then, else out of the iteration.
+   */
+  open(range: ByteRange): Promise<AsyncIterable<Uint8Array> & AsyncDisposable>;
+}
+
+export interface BlobsOptions {
+  readonly database: Database;
+  readonly store: SegmentStore;
+  readonly observers: readonly ChangeObserver[];
+  readonly pause: PausePoint;
+}
+
+interface BlobRow {
+  readonly size: number;
+  readonly quarantined: boolean;
+  readonly segments: Segment[];
+}
+
+const MAX_MOUNT_SOURCES = 100;
+
+/** Blobs of repositories: facts from rows, bytes from segments. */
+export class Blobs {
+  readonly #options: BlobsOptions;
+
+  constructor(options: BlobsOptions) {
+    this.#options = options;
+  }
+
+  /** What HEAD needs, by one query and without the store. @throws 'BlobUnknown' */
+  async get(repository: RepositoryName, digest: Digest): Promise<Blob> {
+    const [row] = await this.#options.database.query<{ size: number }>(
+      `select b.size from repositories r join repository_blobs l on l.repository = r.id join blobs b on b.digest = l.digest
+        where r.name = $1 and l.digest = $2 and b.condemned_at is null and b.quarantined_at is null`,
+      [repository, digest],
+    );
+    if (!row) throw unknownBlob(digest);
+    return { digest, size: row.size };
+  }
+
+  /** What GET needs, by one query. @throws 'BlobUnknown', 'BlobDamaged' */
+  async getOpenable(repository: RepositoryName, digest: Digest): Promise<OpenableBlob> {
+    const row = await this.#row(repository, digest);
+    const [only, ...others] = row.segments;
+    const wholeObject = only && others.length === 0 && !isRagged(only) ? only.key : undefined;
+    return { digest, size: row.size, wholeObject, open: (range) => this.#open(repository, digest, row, range) };
+  }
+
+  async #row(repository: RepositoryName, digest: Digest): Promise<BlobRow> {
+    const [row] = await this.#options.database.query<BlobRow>(
+      `select b.size, b.quarantined_at is not null as quarantined, ${SEGMENTS_JSON} as segments
+         from repositories r join repository_blobs l on l.repository = r.id join blobs b on b.digest = l.digest
+        where r.name = $1 and l.digest = $2 and b.condemned_at is null`,
+      [repository, digest],
+    );
+    if (!row) throw unknownBlob(digest);
+    if (row.quarantined)
+      throw new RegistryError('BlobDamaged', 'the stored bytes of this blob are damaged; push it again');
+    return row;
+  }
+
+  /** A key that is gone may have been replaced since the rows were read: once, they are read again. */
+  async #open(repository: RepositoryName, digest: Digest, row: BlobRow, range: ByteRange) {
+    const { store, pause } = this.#options;
+    await pause('blob:before-open');
+    const first = await this.#openOrFail(row, range);
+    const state = { current: first.stream, at: range.start };
+    const openAgain = async (cause: unknown): Promise<boolean> => {
+      const fresh = await this.#row(repository, digest);
+      const same = JSON.stringify(fresh.segments.map((s) => s.key)) === JSON.stringify(row.segments.map((s) => s.key));
+      if (same) throw cause;
+      state.current = await readBody(store, fresh.segments, { start: state.at, end: range.end });
+      return true;
+    };
+    if (!first.stream) await openAgain(first.error);
+
+    async function* read(): AsyncGenerator<Uint8Array> {
+      for (let again = !first.stream; ; again = true) {
+        try {
+          for await (const bytes of state.current ?? []) {
+            state.at += bytes.length;
+            yield bytes;
+          }
+          return;
+        } catch (error) {
+          if (again || !isFailure(error, 'BlobDamaged')) throw error;
+          await openAgain(error);
+        }
+      }
+    }
+    return Object.assign(read(), {
+      async [Symbol.asyncDispose]() {
+        await state.current?.[Symbol.asyncDispose]();
+      },
+    });
+  }
+
+  async #openOrFail(row: BlobRow, range: ByteRange) {
+    try {
+      return { stream: await readBody(this.#options.store, row.segments, range), error: undefined };
+    } catch (error) {
+      if (!isFailure(error, 'BlobDamaged')) throw error;
+      return { stream: undefined, error };
+    }
+  }
+
+  /**
+   * Links a blob that another repository has, without moving bytes.
+   * @param from the repository to take it from; undefined: any in which `mayPull` allows it.
+   * @returns where it came from, or undefined if it can't be mounted: then the client has to upload it.
+   */
+  async mount(
+    repository: RepositoryName,
+    digest: Digest,
+    from: RepositoryName | undefined,
+    mayPull: (name: RepositoryName) => boolean,
+    actor: Actor,
+  ): Promise<RepositoryName | undefined> {
+    if (from !== undefined && !mayPull(from)) return undefined;
+    return await this.#options.database.transaction(async (transaction) => {
+      const sources = await lockSources(transaction, digest, from);
+      const source = sources.find(mayPull);
+      if (source === undefined) return undefined;
+      const id = await ensureRepository(transaction, repository);
+      await transaction.query(
+        `insert into repository_blobs (repository, digest) values ($1, $2)
+         on conflict (repository, digest) do update set linked_at = now()`,
+        [id, digest],
+      );
+      await announce(
+        this.#options.observers,
+        { kind: 'blob-mounted', repository, digest, from: source },
+        actor,
+        transaction,
+      );
+      return source;
+    });
+  }
+
+  /**
+   * Takes a blob out of a repository; its bytes are the collector's affair.
+   * @throws 'BlobUnknown'; 'BlobReferenced' if a manifest of the repository names it.
+   */
+  async remove(repository: RepositoryName, digest: Digest, actor: Actor): Promise<void> {
+    await this.#options.database.transaction(async (transaction) => {
+      const rows = await unlink(transaction, repository, digest);
+      if (rows.length === 0) throw unknownBlob(digest);
+      await transaction.query(`insert into reviews (kind, digest) values ('blob', $1) on conflict do nothing`, [
+        digest,
+      ]);
+      await announce(this.#options.observers, { kind: 'blob-removed', repository, digest }, actor, transaction);
+    });
+  }
+}
+
+/** Locks the blob's row, as commit and the collector do, so that it stays while it is linked once more. */
+async function lockSources(
+  transaction: Queries,
+  digest: Digest,
+  from: RepositoryName | undefined,
+): Promise<RepositoryName[]> {
+  const live = await transaction.query(
+    'select from blobs where digest = $1 and condemned_at is null and quarantined_at is null for share',
+    [digest],
+  );
+  if (live.length === 0) return [];
+  const rows = await transaction.query<{ name: RepositoryName }>(
+    `select r.name from repository_blobs l join repositories r on r.id = l.repository
+      where l.digest = $1 and ($2::text is null or r.name = $2) order by l.linked_at limit $3`,
+    [digest, from ?? null, MAX_MOUNT_SOURCES],
+  );
+  return rows.map((row) => row.name);
+}
+
+async function unlink(transaction: Queries, repository: RepositoryName, digest: Digest): Promise<object[]> {
+  try {
+    return await transaction.query(
+      'delete from repository_blobs l using repositories r where r.id = l.repository and r.name = $1 and l.digest = $2 returning l.digest',
+      [repository, digest],
+    );
+  } catch (error) {
+    if (brokenConstraint(error) !== 'manifest_references_blob') throw error;
+    throw new RegistryError(
+      'BlobReferenced',
+      'a manifest of this repository names this blob; delete the manifest first',
+      {
+        cause: error,
+        detail: { digest },
+      },
+    );
+  }
+}
+
+function unknownBlob(digest: Digest): RegistryError {
+  return new RegistryError('BlobUnknown', 'no such blob in this repository', { detail: { digest } });
+}

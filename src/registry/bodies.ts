@@ -1,0 +1,114 @@
+import type { Readable } from 'node:stream';
+import type { Queries } from '../database/connect.js';
+import { RegistryError } from '../errors.js';
+import type { SegmentKey, SegmentRange, SegmentState, SegmentStore } from '../storage/segment-store.js';
+
+/** A segment as its row tells it. Rows alone decide lengths. */
+export interface Segment {
+  readonly id: number;
+  readonly key: SegmentKey;
+  /** Bytes; what lies beyond in the object is never read. */
+  readonly length: number;
+  /** Bytes of the object, null as long as nobody knows. */
+  readonly objectSize: number | null;
+  readonly state: SegmentState;
+}
+
+/** SQL that gives the segments of the body `$1` or of a joined row, as one JSON array in order. */
+export const SEGMENTS_JSON = `coalesce((select json_agg(json_build_object('id', s.id, 'key', s.key, 'length', s.length,
+  'objectSize', s.object_size, 'state', s.state) order by s.position) from segments s where s.body = b.body and s.position is not null), '[]')`;
+
+/** Whether the segment's object may hold more than its row names: then only the registry may read it. */
+export function isRagged(segment: Segment): boolean {
+  return segment.objectSize !== segment.length;
+}
+
+/**
+ * Takes a body's last name away for good: its keys go into `removals`, its rows go. Nothing may name the body any more
+ * (the foreign keys see to it).
+ * @param graceSeconds how long the bytes stay for those who are still reading them.
+ */
+export async function dropBody(transaction: Queries, body: number, graceSeconds: number): Promise<void> {
+  await transaction.query(
+    `with gone as (delete from segments where body = $1 returning key),
+          queued as (insert into removals (key, not_before) select key, now() + make_interval(secs => $2) from gone)
+     delete from bodies where id = $1`,
+    [body, graceSeconds],
+  );
+}
+
+/** Queues the spares of a body for removal: segments that lost their place in it. */
+export async function dropSpares(transaction: Queries, body: number): Promise<void> {
+  await transaction.query(
+    `with gone as (delete from segments where body = $1 and position is null returning key)
+     insert into removals (key, not_before) select key, now() from gone`,
+    [body],
+  );
+}
+
+/** Takes up each segment whose writer is gone, so that all of the body can be read. The caller holds the session. */
+export async function recoverSegments(
+  queries: Queries,
+  store: SegmentStore,
+  segments: readonly Segment[],
+): Promise<void> {
+  for (const segment of segments) {
+    if (segment.objectSize !== null || segment.length === 0) continue;
+    const { objectSize } = await store.recover(segment.key, segment.length, segment.state);
+    if (objectSize !== null)
+      await queries.query('update segments set object_size = $2 where id = $1', [segment.id, objectSize]);
+  }
+}
+
+/** The pieces of `segments` that make up `range` of their body, in order; empty ones left out. */
+function piecesOf(segments: readonly Segment[], range: SegmentRange): { key: SegmentKey; range: SegmentRange }[] {
+  const pieces: { key: SegmentKey; range: SegmentRange }[] = [];
+  let base = 0;
+  for (const { key, length } of segments) {
+    const start = Math.max(range.start - base, 0);
+    const end = Math.min(range.end - base, length);
+    if (start < end) pieces.push({ key, range: { start, end } });
+    base += length;
+  }
+  if (base < range.end) throw new RegistryError('BlobDamaged', 'the rows of this blob do not cover its size');
+  return pieces;
+}
+
+/**
+ * Reads `range` of a body. The first segment is opened before this returns, so that a missing or short one is an error
+ * before the first byte.
+ * @throws 'BlobDamaged' here, or out of the iteration when a later segment turns out missing or short.
+ */
+export async function readBody(
+  store: SegmentStore,
+  segments: readonly Segment[],
+  range: SegmentRange,
+): Promise<AsyncIterable<Uint8Array> & AsyncDisposable> {
+  const pieces = piecesOf(segments, range);
+  const first = pieces[0];
+  let current: Readable | undefined = first && (await store.open(first.key, first.range));
+  // An error between opening and reading must not end the process; the iteration throws it.
+  current?.on('error', () => undefined);
+
+  async function* read(): AsyncGenerator<Uint8Array> {
+    for (const [index, piece] of pieces.entries()) {
+      const stream = index === 0 && current ? current : await store.open(piece.key, piece.range);
+      current = stream;
+      let left = piece.range.end - piece.range.start;
+      for await (const chunk of stream as AsyncIterable<Uint8Array>) {
+        left -= chunk.length;
+        yield chunk;
+      }
+      if (left !== 0)
+        throw new RegistryError('BlobDamaged', 'the stored bytes of this blob are damaged', {
+          cause: new Error(`${piece.key} ended ${left} bytes early`),
+        });
+    }
+  }
+
+  return Object.assign(read(), {
+    async [Symbol.asyncDispose]() {
+      current?.destroy();
+    },
+  });
+}

@@ -1,0 +1,45 @@
+import type { Database } from '../database/connect.js';
+import type { Log } from '../log.js';
+import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
+import { Blobs } from './blobs.js';
+import type { ChangeObserver } from './changes.js';
+import { Lists } from './lists.js';
+import { Manifests } from './manifests.js';
+import { Tags } from './tags.js';
+import { Uploads } from './uploads.js';
+
+export interface RegistryOptions {
+  readonly database: Database;
+  readonly store: SegmentStore;
+  readonly log: Log;
+  readonly observers: readonly ChangeObserver[];
+  readonly pause: PausePoint;
+  readonly blobMaxBytes: number;
+  readonly uploadLifetimeSeconds: number;
+  readonly readGraceSeconds: number;
+}
+
+/** The verbs of the registry, where bytes and rows meet. */
+export interface Registry {
+  readonly blobs: Blobs;
+  readonly uploads: Uploads;
+  readonly manifests: Manifests;
+  readonly tags: Tags;
+  readonly lists: Lists;
+}
+
+/** Wires the verbs to a database and a store. */
+export function createRegistry(options: RegistryOptions): Registry {
+  const tags = new Tags(options);
+  return {
+    blobs: new Blobs(options),
+    uploads: new Uploads({
+      ...options,
+      maxBytes: options.blobMaxBytes,
+      lifetimeSeconds: options.uploadLifetimeSeconds,
+    }),
+    manifests: new Manifests(options),
+    tags,
+    lists: new Lists(options.database, tags),
+  };
+}

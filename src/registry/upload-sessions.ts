@@ -1,0 +1,297 @@
+import { randomUUID } from 'node:crypto';
+import type { Queries } from '../database/connect.js';
+import { RegistryError } from '../errors.js';
+import type { Digest, DigestAlgorithm } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/name.js';
+import { newSegmentKey, type SegmentKey, type SegmentState } from '../storage/segment-store.js';
+import { dropBody, SEGMENTS_JSON, type Segment } from './bodies.js';
+import type { Actor } from './changes.js';
+import { ensureRepository } from './repositories.js';
+
+/** The digest of the first `size` bytes of a session. */
+export interface PrefixDigest {
+  readonly algorithm: DigestAlgorithm;
+  readonly size: number;
+  readonly digest: Digest;
+}
+
+/** A session's row with the segments of its body. Offsets and sizes in bytes. */
+export interface UploadSession {
+  readonly id: string;
+  readonly body: number | null;
+  readonly epoch: number;
+  /** The last epoch in which bytes lost their names. */
+  readonly rewoundEpoch: number;
+  readonly offset: number;
+  readonly toldOffset: number;
+  readonly algorithm: DigestAlgorithm;
+  readonly prefixSize: number;
+  readonly prefixDigest: Digest | null;
+  readonly committedDigest: Digest | null;
+  readonly segments: readonly Segment[];
+}
+
+/** A session that this request holds: its epoch is this request's own until somebody raises it. */
+export interface TakenSession extends UploadSession {
+  readonly body: number;
+  /** The epoch of whoever held it before. */
+  readonly lastEpoch: number;
+  /** The segment that this request fills, its rows already committed; undefined if it brings no bytes. */
+  readonly segment: { readonly id: number; readonly key: SegmentKey } | undefined;
+}
+
+/** PostgreSQL's channel on which `<upload id> <epoch>` tells the former holder of a session that it was taken or ended. */
+export const TAKEN_CHANNEL = 'weighhouse_upload_taken';
+
+const MAX_SEGMENTS = 10_000;
+
+const COLUMNS = `b.id, b.body, b.epoch, b.rewound_epoch as "rewoundEpoch", b."offset", b.told_offset as "toldOffset", b.algorithm,
+  b.prefix_size as "prefixSize", b.prefix_digest as "prefixDigest", b.committed_digest as "committedDigest", ${SEGMENTS_JSON} as segments`;
+const LIVE = `from uploads b join repositories r on r.id = b.repository where b.id = $1 and r.name = $2 and b.expires_at > now()`;
+
+/** Opens a session; nothing is stored yet. @returns its id. */
+export async function createSession(
+  transaction: Queries,
+  options: { repository: RepositoryName; algorithm: DigestAlgorithm; actor: Actor; lifetimeSeconds: number },
+): Promise<string> {
+  const repository = await ensureRepository(transaction, options.repository);
+  const id = randomUUID();
+  await transaction.query(
+    `with body as (insert into bodies default values returning id)
+     insert into uploads (id, repository, body, algorithm, actor, expires_at)
+     select $1, $2, body.id, $3, $4, now() + make_interval(secs => $5) from body`,
+    [id, repository, options.algorithm, options.actor.key, options.lifetimeSeconds],
+  );
+  return id;
+}
+
+/** The session, unlocked. @throws 'UploadUnknown' if there is none of that id in that repository, or it has expired. */
+export async function getSession(queries: Queries, id: string, repository: RepositoryName): Promise<UploadSession> {
+  const [row] = await queries.query<UploadSession>(`select ${COLUMNS} ${LIVE}`, [id, repository]);
+  if (!row) throw unknownUpload(id);
+  return row;
+}
+
+/** The offset of a session that is not committed, which counts as told from now on. @throws 'UploadUnknown' */
+export async function tellOffset(queries: Queries, id: string, repository: RepositoryName): Promise<number> {
+  const [row] = await queries.query<{ offset: number }>(
+    `update uploads u set told_offset = u."offset" from repositories r
+      where u.id = $1 and r.id = u.repository and r.name = $2 and u.expires_at > now() and u.committed_digest is null
+      returning u."offset"`,
+    [id, repository],
+  );
+  if (!row) throw unknownUpload(id);
+  return row.offset;
+}
+
+/**
+ * Takes the session for one request: raises its epoch, so that whatever the former holder still writes counts for
+ * nothing, lets durable bytes beyond the point where this body begins lose their names, and names a new segment.
+ * A request whose Content-Range does not fit changes nothing, so it cannot oust a good writer.
+ *
+ * @param from the first byte of the Content-Range, or undefined: the body begins at the offset that was told last.
+ * @returns the taken session with `offset` = where the body begins; or the session as it is if it is committed.
+ * @throws 'UploadUnknown'; 'UploadOutOfOrder' if `from` is not the session's offset.
+ */
+export async function takeSession(
+  transaction: Queries,
+  request: {
+    id: string;
+    repository: RepositoryName;
+    from: number | undefined | 'offset';
+    bringsBytes: boolean;
+    lifetimeSeconds: number;
+  },
+): Promise<TakenSession | (UploadSession & { readonly committedDigest: Digest })> {
+  const { id } = request;
+  await transaction.query(`select ${LIVE} for update of b`, [id, request.repository]);
+  const session = await getSession(transaction, id, request.repository);
+  if (session.committedDigest !== null) return { ...session, committedDigest: session.committedDigest };
+  if (session.body === null) throw new Error(`upload ${id} is neither committed nor has a body`);
+  const begin = request.from === 'offset' ? session.offset : (request.from ?? session.toldOffset);
+  if (typeof request.from === 'number' && begin !== session.offset) throw outOfOrder(begin, session.offset);
+
+  const segments = begin < session.offset ? await cutSegments(transaction, session, begin) : session.segments;
+  if (segments.length >= MAX_SEGMENTS) {
+    throw new RegistryError('SizeInvalid', `this upload already has ${MAX_SEGMENTS} chunks; send larger ones`);
+  }
+  const epoch = session.epoch + 1;
+  const prefixHolds = session.prefixSize <= begin;
+  await transaction.query(
+    `update uploads set epoch = $2, rewound_epoch = $3, "offset" = $4, prefix_size = $5, prefix_digest = $6,
+            expires_at = now() + make_interval(secs => $7) where id = $1`,
+    [
+      id,
+      epoch,
+      begin < session.offset ? epoch : session.rewoundEpoch,
+      begin,
+      prefixHolds ? session.prefixSize : 0,
+      prefixHolds ? session.prefixDigest : null,
+      request.lifetimeSeconds,
+    ],
+  );
+  // Only an unsealed segment can have a writer that is still at work.
+  if (session.segments.at(-1)?.objectSize === null) await announceTaken(transaction, id, epoch);
+  const key = newSegmentKey(id, epoch);
+  const [segment] = request.bringsBytes
+    ? await transaction.query<{ id: number; key: SegmentKey }>(
+        `insert into segments (body, position, key)
+         select $1, coalesce(max(position) + 1, 0), $2 from segments where body = $1 returning id, key`,
+        [session.body, key],
+      )
+    : [];
+  return {
+    ...session,
+    body: session.body,
+    epoch,
+    lastEpoch: session.epoch,
+    rewoundEpoch: begin < session.offset ? epoch : session.rewoundEpoch,
+    offset: begin,
+    prefixSize: prefixHolds ? session.prefixSize : 0,
+    prefixDigest: prefixHolds ? session.prefixDigest : null,
+    segments,
+    segment,
+  };
+}
+
+/** Lets the bytes from `begin` on lose their names: later segments become spares, the one that `begin` cuts gets shorter. */
+async function cutSegments(transaction: Queries, session: UploadSession, begin: number): Promise<Segment[]> {
+  const kept: Segment[] = [];
+  const spares: number[] = [];
+  let base = 0;
+  for (const segment of session.segments) {
+    const length = Math.min(segment.length, Math.max(begin - base, 0));
+    base += segment.length;
+    if (length === 0) {
+      spares.push(segment.id);
+      continue;
+    }
+    if (length < segment.length)
+      await transaction.query('update segments set length = $2 where id = $1', [segment.id, length]);
+    kept.push({ ...segment, length });
+  }
+  if (spares.length > 0)
+    await transaction.query('update segments set position = null where id = any($1::bigint[])', [spares]);
+  return kept;
+}
+
+/** What a writer records: the session's offset, the open segment's length, and the digest of exactly that much. */
+export interface Progress {
+  readonly offset: number;
+  readonly length: number;
+  readonly objectSize: number | null;
+  readonly state: SegmentState;
+  readonly prefix: PrefixDigest;
+  /** Whether the client is about to be told of the offset (the 202). */
+  readonly told: boolean;
+}
+
+/**
+ * Records what is durable, in one statement under the writer's epoch, and moves the expiry.
+ * @throws 'UploadTaken' if the session was taken, cancelled, committed or removed meanwhile: the writer must stop.
+ */
+export async function recordProgress(
+  queries: Queries,
+  session: TakenSession,
+  progress: Progress,
+  lifetimeSeconds: number,
+): Promise<void> {
+  const rows = await queries.query(
+    `with held as (
+       update uploads set "offset" = $3, told_offset = case when $4 then $3 else told_offset end,
+              algorithm = $5, prefix_size = $6, prefix_digest = $7, expires_at = now() + make_interval(secs => $8)
+        where id = $1 and epoch = $2 and committed_digest is null returning id),
+     grown as (update segments set length = $10, object_size = $11, state = $12 where id = $9 and exists (select from held))
+     select from held`,
+    [
+      session.id,
+      session.epoch,
+      progress.offset,
+      progress.told,
+      progress.prefix.algorithm,
+      progress.prefix.size,
+      progress.prefix.digest,
+      lifetimeSeconds,
+      session.segment?.id ?? null,
+      progress.length,
+      progress.objectSize,
+      progress.state === null ? null : JSON.stringify(progress.state),
+    ],
+  );
+  if (rows.length === 0) throw takenUpload();
+}
+
+/**
+ * Undoes a request whose bytes turned out wrong: the session is again what it was when the request took it.
+ * @throws 'UploadTaken'
+ */
+export async function rewindSession(transaction: Queries, session: TakenSession): Promise<void> {
+  const rows = await transaction.query(
+    `update uploads set "offset" = $3, algorithm = $4, prefix_size = $5, prefix_digest = $6, rewound_epoch = epoch
+      where id = $1 and epoch = $2 and committed_digest is null returning id`,
+    [session.id, session.epoch, session.offset, session.algorithm, session.prefixSize, session.prefixDigest],
+  );
+  if (rows.length === 0) throw takenUpload();
+  if (session.segment) {
+    await transaction.query('update segments set position = null, length = 0, object_size = null where id = $1', [
+      session.segment.id,
+    ]);
+  }
+}
+
+/** Ends a session that is not committed and gives its bytes up. @throws 'UploadUnknown' */
+export async function cancelSession(transaction: Queries, id: string, repository: RepositoryName): Promise<void> {
+  const [row] = await transaction.query<{ body: number; epoch: number }>(
+    `delete from uploads u using repositories r
+      where u.id = $1 and r.id = u.repository and r.name = $2 and u.expires_at > now() and u.committed_digest is null
+      returning u.body, u.epoch`,
+    [id, repository],
+  );
+  if (!row) throw unknownUpload(id);
+  await dropBody(transaction, row.body, 0);
+  await announceTaken(transaction, id, row.epoch + 1);
+}
+
+/** Removes at most `limit` sessions that have expired, committed or not. @returns how many. */
+export async function expireSessions(transaction: Queries, limit: number): Promise<number> {
+  const rows = await transaction.query<{ id: string; body: number | null; epoch: number }>(
+    `delete from uploads where id in (
+       select id from uploads where expires_at <= now() order by expires_at limit $1 for update skip locked)
+      and expires_at <= now() returning id, body, epoch`,
+    [limit],
+  );
+  for (const row of rows) {
+    if (row.body === null) continue;
+    await dropBody(transaction, row.body, 0);
+    await announceTaken(transaction, row.id, row.epoch + 1);
+  }
+  return rows.length;
+}
+
+async function announceTaken(transaction: Queries, id: string, epoch: number): Promise<void> {
+  await transaction.query('select pg_notify($1, $2)', [TAKEN_CHANNEL, `${id} ${epoch}`]);
+}
+
+function unknownUpload(id: string): RegistryError {
+  return new RegistryError('UploadUnknown', 'no such upload in this repository, or it has ended', {
+    detail: { upload: id },
+  });
+}
+
+function outOfOrder(begin: number, offset: number): RegistryError {
+  return new RegistryError(
+    'UploadOutOfOrder',
+    `the chunk begins at byte ${begin}, but the upload stands at byte ${offset}`,
+    {
+      detail: { offset },
+    },
+  );
+}
+
+/** The writer lost its session: to a later request, a cancel, the expiry, or a commit. */
+export function takenUpload(): RegistryError {
+  return new RegistryError(
+    'UploadTaken',
+    'another request took over this upload; ask for its offset and go on from there',
+  );
+}

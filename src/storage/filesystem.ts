@@ -1,0 +1,174 @@
+import { createReadStream } from 'node:fs';
+import { type FileHandle, mkdir, open, opendir, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { RegistryError } from '../errors.js';
+import { DurableFile, storageError } from './durable-file.js';
+import type { MemoryBudget } from './memory-budget.js';
+import {
+  findSegmentKey,
+  type OpenSegment,
+  type SegmentKey,
+  type SegmentRange,
+  type SegmentStore,
+} from './segment-store.js';
+
+const KiB = 1024;
+const MAX_READ_BYTES = 1024 * KiB;
+const MIN_READ_BYTES = 64 * KiB;
+/** A stream holds what it reads ahead and what the socket has not taken yet. */
+const BUFFERS_PER_READ = 2;
+
+const MARKER = 'weighhouse.marker';
+
+export interface FilesystemOptions {
+  /** The folder; made if it is not there. */
+  root: string;
+  /** What all uploads of the process share. */
+  budget: MemoryBudget;
+  /** Bytes that all downloads of the process may read ahead. */
+  downloadMemory: number;
+}
+
+/**
+ * Segments as files, for a local disk or CephFS:
+ *
+ *     <root>/weighhouse.marker      the database's marker
+ *     <root>/<2 hex>/<key>          a segment, written once, in place
+ */
+export class FilesystemStore implements SegmentStore {
+  readonly #root: string;
+  readonly #budget: MemoryBudget;
+  readonly #downloadMemory: number;
+  #reads = 0;
+
+  constructor(options: FilesystemOptions) {
+    this.#root = options.root;
+    this.#budget = options.budget;
+    this.#downloadMemory = options.downloadMemory;
+  }
+
+  async begin(key: SegmentKey): Promise<OpenSegment> {
+    const path = this.#path(key);
+    return await DurableFile.create(path, this.#budget, () => syncFolder(dirname(path)));
+  }
+
+  async recover(key: SegmentKey, length: number): Promise<{ objectSize: number | null }> {
+    const size = (await this.stat(key))?.size ?? 0;
+    if (size < length) throw damaged(key, length, size);
+    // A writer that lost its session may still be writing: the size is not final, the segment stays ragged.
+    return { objectSize: null };
+  }
+
+  async open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
+    const path = this.#path(key);
+    let file = await openForReading(path, key, range);
+    let { size } = await file.stat();
+    if (size < range.end) {
+      // A network file system may remember a size from before the last write: only a fresh look counts.
+      await file.close();
+      file = await openForReading(path, key, range);
+      ({ size } = await file.stat());
+    }
+    if (size < range.end) {
+      await file.close();
+      throw damaged(key, range.end, size);
+    }
+    this.#reads += 1;
+    const share = this.#downloadMemory / (BUFFERS_PER_READ * this.#reads);
+    const highWaterMark = Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, 2 ** Math.floor(Math.log2(share))));
+    const stream = createReadStream('', { fd: file, start: range.start, end: range.end - 1, highWaterMark });
+    stream.once('close', () => {
+      this.#reads -= 1;
+    });
+    return stream;
+  }
+
+  async stat(key: SegmentKey): Promise<{ size: number } | undefined> {
+    try {
+      return { size: (await stat(this.#path(key))).size };
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw storageError(error);
+    }
+  }
+
+  async remove(key: SegmentKey): Promise<void> {
+    await unlink(this.#path(key)).catch((error: unknown) => {
+      if (!isMissing(error)) throw storageError(error);
+    });
+  }
+
+  async *list(): AsyncIterable<SegmentKey> {
+    for (const folder of await readdir(this.#root)) {
+      if (!/^[0-9a-f]{2}$/.test(folder)) continue;
+      for await (const entry of await opendir(join(this.#root, folder))) {
+        const key = findSegmentKey(`${folder}/${entry.name}`);
+        if (key) yield key;
+      }
+    }
+  }
+
+  async readMarker(): Promise<string | undefined> {
+    try {
+      return (await readFile(join(this.#root, MARKER), 'utf8')).trim();
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw storageError(error);
+    }
+  }
+
+  async mark(marker: string): Promise<void> {
+    await mkdir(this.#root, { recursive: true });
+    const strangers = (await readdir(this.#root)).filter(
+      (name) => name !== 'lost+found' && !name.startsWith(`${MARKER}.`),
+    );
+    if (strangers.length > 0)
+      throw new Error(`the folder ${this.#root} holds ${strangers[0]} but no marker of Weighhouse`);
+    const temporary = join(this.#root, `${MARKER}.${process.pid}`);
+    const file = await open(temporary, 'w', 0o640);
+    await file.writeFile(`${marker}\n`);
+    await file.sync();
+    await file.close();
+    await rename(temporary, join(this.#root, MARKER));
+    await syncFolder(this.#root);
+    await syncFolder(dirname(this.#root));
+  }
+
+  /** Makes the folders that keys are spread over, so that no upload has to. Before the first `begin`; idempotent. */
+  async prepare(): Promise<void> {
+    const there = new Set(await readdir(this.#root));
+    const names = Array.from({ length: 256 }, (_, index) => index.toString(16).padStart(2, '0'));
+    const missing = names.filter((name) => !there.has(name));
+    await Promise.all(missing.map((name) => mkdir(join(this.#root, name), { recursive: true, mode: 0o750 })));
+    if (missing.length > 0) await syncFolder(this.#root);
+  }
+
+  #path(key: SegmentKey): string {
+    return join(this.#root, key);
+  }
+}
+
+async function openForReading(path: string, key: SegmentKey, range: SegmentRange): Promise<FileHandle> {
+  return await open(path, 'r').catch((error: unknown) => {
+    throw isMissing(error) ? damaged(key, range.end, 0) : storageError(error);
+  });
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+function damaged(key: SegmentKey, wanted: number, there: number): RegistryError {
+  const cause = new Error(`segment ${key}: ${wanted} bytes wanted, ${there} are there`);
+  return new RegistryError('BlobDamaged', 'the stored bytes of this blob are damaged', { cause });
+}
+
+function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT';
+}
