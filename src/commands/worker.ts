@@ -49,7 +49,8 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     listMax: config.listMax,
     referrersMaxBytes: config.referrersMaxBytes,
   });
-  const server = createHttpServer(app.callback(), {
+  const handle = app.callback();
+  const server = createHttpServer((request, response) => void handle(request, response), {
     headersMs: config.headersTimeout * 1000,
     keepAliveMs: config.keepAliveTimeout * 1000,
   });

@@ -1,0 +1,177 @@
+// A real registry in processes of its own, started as a user would, on a free port.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createDatabase, type TestDatabase } from './postgres.js';
+
+export const ADMIN_KEY = 'wh_admin_test-key-of-the-suite';
+export const AUTHORIZATION = `Basic ${Buffer.from(`anyone:${ADMIN_KEY}`).toString('base64')}`;
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const READY_MS = 60_000;
+
+export interface ServerOptions {
+  /** More settings, or other ones. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Whether it runs its own embedded PostgreSQL; otherwise it gets a database of the run's. */
+  readonly embedded?: boolean;
+}
+
+export interface TestServer {
+  /** `http://127.0.0.1:port` */
+  readonly url: string;
+  readonly host: string;
+  readonly folder: string;
+  readonly environment: Readonly<Record<string, string>>;
+  /** The primary process now running. */
+  readonly process: ChildProcess;
+  /** Pids of the workers, by the kernel's word. */
+  workers(): Promise<number[]>;
+  /** What it logged so far. */
+  log(): Promise<string>;
+  /** A request with the admin key. */
+  request(method: string, path: string, options?: RequestInit): Promise<Response>;
+  /** SIGTERM, and waits. @returns the exit code. */
+  stop(): Promise<number | null>;
+  /** kill -9 of the primary and the workers, and waits. */
+  kill(): Promise<void>;
+  /** Starts it again on the same folder, database and port, after `stop` or `kill`. */
+  start(): Promise<void>;
+  /** Stops it and removes its folder and database. */
+  dispose(): Promise<void>;
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (typeof address !== 'object' || address === null) throw new Error('no port');
+  return address.port;
+}
+
+/** Starts a registry; resolves when it answers. */
+export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
+  const folder = await mkdtemp(join(tmpdir(), 'weighhouse-server-'));
+  const port = await freePort();
+  const database: TestDatabase | undefined = options.embedded ? undefined : await createDatabase();
+  const environment = {
+    REGISTRY_LISTEN: `127.0.0.1:${port}`,
+    REGISTRY_DATA_DIR: join(folder, 'data'),
+    REGISTRY_ADMIN_KEY: ADMIN_KEY,
+    REGISTRY_BCRYPT_COST: '4',
+    REGISTRY_WORKERS: '2',
+    REGISTRY_DATABASE_URL: database?.url ?? '',
+    ...options.environment,
+  };
+  const server = new Server(folder, `127.0.0.1:${port}`, environment, database);
+  try {
+    await server.start();
+  } catch (error) {
+    await server.dispose();
+    throw error;
+  }
+  return server;
+}
+
+class Server implements TestServer {
+  #process: ChildProcess | undefined;
+  readonly url: string;
+
+  constructor(
+    readonly folder: string,
+    readonly host: string,
+    readonly environment: Readonly<Record<string, string>>,
+    readonly database: TestDatabase | undefined,
+  ) {
+    this.url = `http://${host}`;
+  }
+
+  get process(): ChildProcess {
+    if (!this.#process) throw new Error('the server does not run');
+    return this.#process;
+  }
+
+  async start(): Promise<void> {
+    const { PATH = '', HOME = '' } = process.env;
+    const child = spawn(process.execPath, [join(ROOT, 'bin/weighhouse.js'), 'serve'], {
+      cwd: ROOT,
+      env: { PATH, HOME, ...this.environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const log = createWriteStream(join(this.folder, 'log'), { flags: 'a' });
+    child.stdout?.pipe(log, { end: false });
+    child.stderr?.pipe(log, { end: false });
+    child.once('close', () => log.end());
+    this.#process = child;
+    const deadline = performance.now() + READY_MS;
+    for (;;) {
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`the server ended at its start:\n${await this.log()}`);
+      const answer = await fetch(`${this.url}/v2/`).catch(() => undefined);
+      if (answer?.status === 401) return;
+      if (performance.now() > deadline) throw new Error(`the server did not start in time:\n${await this.log()}`);
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+  }
+
+  async workers(): Promise<number[]> {
+    const pid = this.process.pid;
+    const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+    const pids = children
+      .split(' ')
+      .filter((text) => text !== '')
+      .map(Number);
+    const commands = await Promise.all(pids.map((child) => readFile(`/proc/${child}/cmdline`, 'utf8').catch(() => '')));
+    return pids.filter((_, index) => commands[index]?.includes('weighhouse.js'));
+  }
+
+  async log(): Promise<string> {
+    return await readFile(join(this.folder, 'log'), 'utf8').catch(() => '');
+  }
+
+  async request(method: string, path: string, options: RequestInit = {}): Promise<Response> {
+    const headers = new Headers(options.headers);
+    if (!headers.has('authorization')) headers.set('authorization', AUTHORIZATION);
+    return await fetch(new URL(path, this.url), { redirect: 'manual', ...options, method, headers });
+  }
+
+  async stop(): Promise<number | null> {
+    const child = this.#process;
+    if (!child) return null;
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGTERM');
+      await once(child, 'exit');
+    }
+    this.#process = undefined;
+    return child.exitCode;
+  }
+
+  async kill(): Promise<void> {
+    const child = this.process;
+    const workers = await this.workers();
+    child.kill('SIGKILL');
+    for (const pid of workers) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+      }
+    }
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    this.#process = undefined;
+  }
+
+  async dispose(): Promise<void> {
+    await this.stop();
+    await this.database?.drop();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
