@@ -166,3 +166,13 @@ create table api_keys (
   last_used_at timestamptz,
   created_at timestamptz not null default now()
 );
+
+-- What is still to be written down beside the bytes (src/gc/records.ts), in order; emptied seconds later.
+create table records (
+  id bigint generated always as identity constraint records_pk primary key,
+  kind text not null check (kind in ('blob', 'link', 'unlink', 'manifest', 'manifest-removed', 'tag', 'tag-removed')),
+  repository text collate "C",
+  digest text collate "C",
+  tag text collate "C",
+  at timestamptz not null default now()
+);

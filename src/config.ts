@@ -242,7 +242,7 @@ export const settings = {
     'seconds',
     1,
     DAY,
-    'How often expired sessions, removals and orphans are looked after.',
+    'How often expired sessions and removals are looked after.',
   ),
   removalDelay: integer(
     'REGISTRY_REMOVAL_DELAY',
@@ -259,6 +259,22 @@ export const settings = {
     0,
     365 * DAY,
     'How long the bytes of a replaced or collected blob stay for downloads that are reading them.',
+  ),
+  recordInterval: integer(
+    'REGISTRY_RECORD_INTERVAL',
+    5,
+    'seconds',
+    1,
+    3600,
+    'How often what changed is written down beside the blobs, so that a lost database can be rebuilt.',
+  ),
+  orphanInterval: integer(
+    'REGISTRY_ORPHAN_INTERVAL',
+    DAY,
+    'seconds',
+    1,
+    365 * DAY,
+    'How often the store is searched for objects that nothing names.',
   ),
   orphanAge: integer(
     'REGISTRY_ORPHAN_AGE',

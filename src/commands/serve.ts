@@ -7,11 +7,14 @@ import { connect, type Database } from '../database/connect.js';
 import { lockDataFolder } from '../database/data-folder.js';
 import { type EmbeddedPostgres, startEmbedded } from '../database/embedded.js';
 import { migrate } from '../database/migrate.js';
+import { listen } from '../database/notify.js';
+import { Jobs } from '../gc/jobs.js';
 import type { Log } from '../log.js';
 import { checkMarkers } from '../registry/installation.js';
 import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import { adminKeyPath, ensureAdminKey } from './admin-key.js';
+import { jobsOf } from './jobs.js';
 
 const RESTART_MS = 1_000;
 
@@ -26,12 +29,16 @@ export async function serve(config: Config, log: Log): Promise<void> {
   const url = postgres ? await postgres.start() : config.databaseUrl;
   await migrate(url, log);
   const database = connect({ url, pool: 2, timeout: config.databaseTimeout });
-  await prepareStore(config, database);
+  const store = await prepareStore(config, database);
   const newKey = await ensureAdminKey(database, config);
 
   const workers = new Workers(config, url, log);
+  const listener = listen(url, log);
+  const jobs = new Jobs(jobsOf(config, database, store, log), listener, log);
   const stop = async (): Promise<void> => {
     await workers.stop();
+    await jobs.stop();
+    await listener.close();
     await database.close();
     await postgres?.stop();
     await lock.release();
@@ -49,11 +56,12 @@ export async function serve(config: Config, log: Log): Promise<void> {
   process.stdout.write(banner(config, address, postgres?.place, newKey));
 }
 
-async function prepareStore(config: Config, database: Database): Promise<void> {
+async function prepareStore(config: Config, database: Database): Promise<FilesystemStore> {
   const store = new FilesystemStore({ root: config.filesystemRoot, budget: new MemoryBudget(0), downloadMemory: 0 });
   await mkdir(config.filesystemRoot, { recursive: true });
   await checkMarkers(database, store);
   await store.prepare();
+  return store;
 }
 
 /** The embedded PostgreSQL, started again when it ends unasked. */

@@ -1,6 +1,7 @@
 import cluster from 'node:cluster';
 import { Keys } from '../auth/keys.js';
 import type { Config } from '../config.js';
+import { recordChanges } from '../gc/records.js';
 import { connect } from '../database/connect.js';
 import { listen } from '../database/notify.js';
 import { createApp } from '../http/app.js';
@@ -23,7 +24,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     store,
     log,
     pause,
-    observers: [],
+    observers: [recordChanges],
     blobMaxBytes: config.blobMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
     readGraceSeconds: config.readGrace,

@@ -1,0 +1,21 @@
+import type { Config } from '../config.js';
+import type { Database } from '../database/connect.js';
+import { expiryJob } from '../gc/expiry.js';
+import type { Job } from '../gc/jobs.js';
+import { orphansJob } from '../gc/orphans.js';
+import { recordsJob } from '../gc/records.js';
+import { removalsJob } from '../gc/removals.js';
+import type { Log } from '../log.js';
+import { FilesystemRecords } from '../storage/record-store.js';
+import type { SegmentStore } from '../storage/segment-store.js';
+
+/** Everything that runs in the background. */
+export function jobsOf(config: Config, database: Database, store: SegmentStore, log: Log): Job[] {
+  const everyMs = config.jobInterval * 1000;
+  return [
+    expiryJob(database, everyMs),
+    removalsJob({ database, store, log, pause: () => undefined, everyMs, delaySeconds: config.removalDelay }),
+    recordsJob(database, new FilesystemRecords(config.filesystemRoot), config.recordInterval * 1000),
+    orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
+  ];
+}

@@ -1,0 +1,59 @@
+import type { Database } from '../database/connect.js';
+import type { Log } from '../log.js';
+import type { PausePoint, SegmentKey, SegmentStore } from '../storage/segment-store.js';
+import type { Job } from './jobs.js';
+
+const BATCH = 100;
+
+export interface RemovalsOptions {
+  readonly database: Database;
+  readonly store: SegmentStore;
+  readonly log: Log;
+  readonly pause: PausePoint;
+  readonly everyMs: number;
+  /** How far apart a key must have been absent twice, in seconds: longer than a writer can stall before it creates its object. */
+  readonly delaySeconds: number;
+}
+
+interface Removal {
+  readonly key: SegmentKey;
+  readonly absent: boolean;
+  readonly named: boolean;
+}
+
+/**
+ * The only way in which bytes leave. A key gets into `removals` by the committed transaction that took its last name
+ * away; here its object goes, and the row stays until the key was absent twice, since a writer that stalled may create
+ * the object late.
+ */
+export function removalsJob(options: RemovalsOptions): Job {
+  return { name: 'removals', everyMs: options.everyMs, run: () => removeBatch(options) };
+}
+
+async function removeBatch({ database, store, log, pause, delaySeconds }: RemovalsOptions): Promise<boolean> {
+  const due = await database.query<Removal>(
+    `select key, absent_since is not null as absent, exists (select from segments s where s.key = r.key) as named
+       from removals r where not_before <= now() order by not_before limit $1`,
+    [BATCH],
+  );
+  for (const { key, absent, named } of due) {
+    if (named) {
+      // It can't be: keys are used once. Bytes that something names are never removed, whatever the queue says.
+      log.error({ key }, 'a removal was refused: a segment names its key');
+      await database.query(`update removals set not_before = now() + interval '1 day' where key = $1`, [key]);
+      continue;
+    }
+    const there = await store.stat(key);
+    if (absent && !there) {
+      await database.query('delete from removals where key = $1', [key]);
+      continue;
+    }
+    await store.remove(key);
+    await pause('removal:removed');
+    await database.query(
+      'update removals set absent_since = now(), not_before = now() + make_interval(secs => $2) where key = $1',
+      [key, delaySeconds],
+    );
+  }
+  return due.length === BATCH;
+}

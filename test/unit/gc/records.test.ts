@@ -1,0 +1,122 @@
+import { expect } from 'chai';
+import { recordChanges, recordsJob } from '../../../src/gc/records.js';
+import { digestOf } from '../../../src/oci/digest.js';
+import { parseManifest } from '../../../src/oci/manifest.js';
+import { parseTag } from '../../../src/oci/name.js';
+import { FilesystemRecords } from '../../../src/storage/record-store.js';
+import { ACTOR, bodyOf, repository, type Rooms, Site } from '../../support/rooms.js';
+
+const NAME = repository('team/model');
+const LIMITS = { maxBytes: 1_000_000, maxDepth: 20, maxDescriptors: 100 };
+
+interface Line {
+  kind: string;
+  repository: string;
+  digest: string | null;
+  tag: string | null;
+  size?: number;
+  segments?: { key: string; length: number }[];
+  payload?: string;
+  mediaType?: string;
+  gone?: boolean;
+}
+
+describe('the records beside the bytes', () => {
+  let site: Site;
+  let rooms: Rooms;
+
+  beforeEach(async () => {
+    site = await Site.make();
+    rooms = site.open({ observers: [recordChanges] });
+  });
+  afterEach(async () => await site.dispose());
+
+  async function written(): Promise<Line[]> {
+    const records = new FilesystemRecords(site.root);
+    while (await recordsJob(rooms.database, records, 1000).run());
+    const lines: Line[] = [];
+    for await (const text of records.listRecords()) {
+      lines.push(
+        ...text
+          .trimEnd()
+          .split('\n')
+          .map((line) => JSON.parse(line) as Line),
+      );
+    }
+    return lines;
+  }
+
+  async function push(bytes: Buffer) {
+    const digest = digestOf('sha256', bytes);
+    const id = await rooms.registry.uploads.create(NAME, 'sha256', ACTOR);
+    await rooms.registry.uploads.finish({ id, repository: NAME, actor: ACTOR }, digest, bodyOf([bytes]));
+    return digest;
+  }
+
+  it('hold all that a lost database is rebuilt from, in the order of the changes', async () => {
+    const weights = Buffer.from('weights');
+    const digest = await push(weights);
+    const descriptor = { mediaType: 'application/octet-stream', digest, size: weights.length };
+    const payload = Buffer.from(
+      JSON.stringify({
+        schemaVersion: 2,
+        mediaType: 'application/vnd.oci.image.manifest.v1+json',
+        config: descriptor,
+        layers: [],
+      }),
+    );
+    const manifest = digestOf('sha256', payload);
+    const tags = [parseTag('v1'), parseTag('latest')];
+    await rooms.registry.manifests.put(
+      { repository: NAME, digest: manifest, payload, manifest: parseManifest(payload, undefined, LIMITS), tags },
+      ACTOR,
+    );
+    await rooms.registry.tags.remove(NAME, parseTag('latest'), ACTOR);
+    const lines = await written();
+    expect(lines.map(({ kind, tag }) => (tag ? `${kind} ${tag}` : kind))).to.deep.equal([
+      'blob',
+      'link',
+      'manifest',
+      'tag v1',
+      'tag latest',
+      'tag-removed latest',
+    ]);
+    expect(lines.every((line) => line.repository === NAME)).to.equal(true);
+    expect(lines[0]?.digest).to.equal(digest);
+    expect(lines[0]?.size).to.equal(weights.length);
+    const [segment] = lines[0]?.segments ?? [];
+    expect(segment?.length).to.equal(weights.length);
+    expect((await rooms.store.stat(segment?.key as never))?.size).to.equal(weights.length);
+    expect(Buffer.from(lines[2]?.payload ?? '', 'base64').equals(payload)).to.equal(true);
+    expect(lines[2]?.mediaType).to.equal('application/vnd.oci.image.manifest.v1+json');
+    expect(lines[3]?.digest).to.equal(manifest);
+    expect(await rooms.database.query('select from records')).to.have.length(0);
+  });
+
+  it('say of what is gone before it was written down that it is gone', async () => {
+    const digest = await push(Buffer.from('weights'));
+    await rooms.registry.blobs.remove(NAME, digest, ACTOR);
+    await rooms.database.query('delete from blobs');
+    const lines = await written();
+    expect(lines.map((line) => line.kind)).to.deep.equal(['blob', 'link', 'unlink']);
+    expect(lines[0]?.gone).to.equal(true);
+  });
+
+  it('are written again, not lost, when a process dies between writing them down and saying so', async () => {
+    await push(Buffer.from('weights'));
+    const records = new FilesystemRecords(site.root);
+    const dying = {
+      putRecords: async (order: number, lines: string) => {
+        await records.putRecords(order, lines);
+        throw new Error('killed');
+      },
+      listRecords: () => records.listRecords(),
+    };
+    const failure = await recordsJob(rooms.database, dying, 1000)
+      .run()
+      .catch((error: unknown) => error);
+    expect(failure).to.be.instanceOf(Error);
+    const lines = await written();
+    expect(lines.map((line) => line.kind)).to.deep.equal(['blob', 'link', 'blob', 'link']);
+  });
+});

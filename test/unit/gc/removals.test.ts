@@ -1,0 +1,122 @@
+import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { expiryJob } from '../../../src/gc/expiry.js';
+import { orphansJob } from '../../../src/gc/orphans.js';
+import { removalsJob } from '../../../src/gc/removals.js';
+import { digestOf } from '../../../src/oci/digest.js';
+import { newSegmentKey, type SegmentKey } from '../../../src/storage/segment-store.js';
+import { silent } from '../../support/postgres.js';
+import { ACTOR, bodyOf, repository, type Rooms, Site } from '../../support/rooms.js';
+
+const NAME = repository('team/model');
+const BYTES = Buffer.from('weights');
+
+describe('bytes that go', () => {
+  let site: Site;
+  let rooms: Rooms;
+
+  beforeEach(async () => {
+    site = await Site.make();
+    rooms = site.open();
+  });
+  afterEach(async () => await site.dispose());
+
+  const removals = (delaySeconds = 0) =>
+    removalsJob({ ...rooms, log: silent, pause: rooms.pauses.point, everyMs: 1000, delaySeconds });
+  const orphans = (ageSeconds: number) => orphansJob({ ...rooms, log: silent, everyMs: 1000, ageSeconds });
+  const keys = async (): Promise<SegmentKey[]> => {
+    const found: SegmentKey[] = [];
+    for await (const key of rooms.store.list()) found.push(key);
+    return found;
+  };
+  const count = async (table: string) =>
+    (await rooms.database.query<{ n: number }>(`select count(*) as n from ${table}`))[0]?.n;
+
+  async function upload(): Promise<{ id: string; repository: typeof NAME; actor: typeof ACTOR }> {
+    const id = await rooms.registry.uploads.create(NAME, 'sha256', ACTOR);
+    const target = { id, repository: NAME, actor: ACTOR };
+    await rooms.registry.uploads.append(target, bodyOf([BYTES]));
+    return target;
+  }
+
+  it('go with a session that is cancelled, and their row stays until they were absent twice', async () => {
+    await rooms.registry.uploads.cancel(await upload());
+    expect(await keys()).to.have.length(1);
+    await removals(3600).run();
+    expect(await keys()).to.have.length(0);
+    expect(await count('removals')).to.equal(1);
+    await removals(3600).run();
+    expect(await count('removals'), 'not looked at again before its time').to.equal(1);
+    await rooms.database.query('update removals set not_before = now()');
+    await removals(3600).run();
+    expect(await count('removals')).to.equal(0);
+    for (const table of ['segments', 'bodies', 'uploads']) expect(await count(table), table).to.equal(0);
+  });
+
+  it('go even when a stalled writer creates their object after the first removal', async () => {
+    const target = await upload();
+    const [key] = await keys();
+    await rooms.registry.uploads.cancel(target);
+    await removals().run();
+    await writeFile(join(site.root, String(key)), 'late');
+    await removals().run();
+    expect(await keys()).to.have.length(0);
+    expect(await count('removals'), 'absent only once since').to.equal(1);
+    await removals().run();
+    expect(await count('removals')).to.equal(0);
+  });
+
+  it('go with a session that expired, and a committed one leaves only its row', async () => {
+    await upload();
+    const done = await upload();
+    await rooms.registry.uploads.finish(done, digestOf('sha256', BYTES), undefined);
+    await rooms.database.query(`update uploads set expires_at = now() - interval '1 second'`);
+    await expiryJob(rooms.database, 1000).run();
+    expect(await count('uploads')).to.equal(0);
+    await removals().run();
+    expect(await keys()).to.have.length(1);
+    expect((await rooms.registry.blobs.get(NAME, digestOf('sha256', BYTES))).size).to.equal(BYTES.length);
+  });
+
+  it('are not removed while a segment names their key, whatever the queue says', async () => {
+    await upload();
+    const [key] = await keys();
+    await rooms.database.query('insert into removals (key, not_before) values ($1, now())', [key]);
+    await removals().run();
+    expect(await keys()).to.deep.equal([key]);
+  });
+
+  it('are found when nothing names them, and go only after their time', async () => {
+    await upload();
+    const orphan = newSegmentKey(randomUUID(), 1);
+    await writeFile(join(site.root, orphan), 'nobody');
+    await orphans(3600).run();
+    expect(await count('orphans')).to.equal(1);
+    expect(await count('removals')).to.equal(0);
+    await rooms.database.query(`update orphans set first_seen = now() - interval '2 hours'`);
+    await orphans(3600).run();
+    await removals().run();
+    expect(await keys()).to.have.length(1);
+    expect(await count('orphans')).to.equal(0);
+  });
+
+  it('stay when something names them again before their time, and in a restored database wait anew', async () => {
+    const orphan = newSegmentKey(randomUUID(), 1);
+    await writeFile(join(site.root, orphan), 'nobody');
+    await orphans(3600).run();
+    await rooms.database.query(`update orphans set first_seen = now() - interval '2 hours', cluster = 'another'`);
+    await orphans(3600).run();
+    expect(await keys()).to.have.length(1);
+    expect(await count('removals')).to.equal(0);
+    await rooms.database.query(
+      `with b as (insert into bodies default values returning id) insert into segments (body, position, key) select id, 0, $1 from b`,
+      [orphan],
+    );
+    await rooms.database.query(`update orphans set first_seen = now() - interval '2 hours'`);
+    await orphans(3600).run();
+    expect(await count('orphans')).to.equal(0);
+    expect(await count('removals')).to.equal(0);
+  });
+});
