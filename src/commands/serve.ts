@@ -5,6 +5,7 @@ import { relative } from 'node:path';
 import type { Config } from '../config.js';
 import { connect, type Database } from '../database/connect.js';
 import { lockDataFolder } from '../database/data-folder.js';
+import { checkDurability } from '../database/durability.js';
 import { type EmbeddedPostgres, startEmbedded } from '../database/embedded.js';
 import { migrate } from '../database/migrate.js';
 import { listen } from '../database/notify.js';
@@ -29,6 +30,7 @@ export async function serve(config: Config, log: Log): Promise<void> {
   const url = postgres ? await postgres.start() : config.databaseUrl;
   await migrate(url, log);
   const database = connect({ url, pool: 2, timeout: config.databaseTimeout });
+  for (const warning of await checkDurability(database)) log.warn(`PostgreSQL: ${warning}`);
   const store = await prepareStore(config, database);
   const newKey = await ensureAdminKey(database, config);
 

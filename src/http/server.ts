@@ -1,4 +1,5 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 
 export interface ServerTimeouts {
   /** All in milliseconds. */
@@ -6,23 +7,77 @@ export interface ServerTimeouts {
   readonly keepAliveMs: number;
 }
 
+/** How often connections are looked at whose head is overdue, at most, in milliseconds. */
+const CHECK_MS = 10_000;
+/** How long a client whose request can't be read has for the answer. */
+const LINGER_MS = 500;
+
 /** An HTTP server for uploads that take hours: no limit on the whole of a request, only on its head and on silence. */
 export function createHttpServer(listener: RequestListener, timeouts: ServerTimeouts): Server {
+  const unanswered = new WeakMap<Duplex, Set<ServerResponse>>();
+  const handle = (request: IncomingMessage, response: ServerResponse) => {
+    const responses = unanswered.get(request.socket) ?? new Set();
+    unanswered.set(request.socket, responses.add(response));
+    response.once('close', () => responses.delete(response));
+    listener(request, response);
+  };
   const server = createServer(
-    { requestTimeout: 0, headersTimeout: timeouts.headersMs, keepAliveTimeout: timeouts.keepAliveMs, noDelay: true },
-    listener,
+    {
+      requestTimeout: 0,
+      headersTimeout: timeouts.headersMs,
+      connectionsCheckingInterval: Math.min(CHECK_MS, Math.ceil(timeouts.headersMs / 2)),
+      keepAliveTimeout: timeouts.keepAliveMs,
+      noDelay: true,
+    },
+    handle,
   );
   // A client that asks first (Expect: 100-continue) hears "continue" only when its body is wanted.
-  server.on('checkContinue', listener);
-  server.on('checkExpectation', listener);
+  server.on('checkContinue', handle);
+  server.on('checkExpectation', handle);
+  server.on('clientError', (error: Error & { code?: string; rawPacket?: unknown }, socket) => {
+    // The packet holds the Authorization header, and the error goes on to whoever waits for the body, and to the log.
+    delete error.rawPacket;
+    refuseUnreadable(socket, error.code, [...(unanswered.get(socket) ?? [])]);
+  });
+  server.on('connect', (_request, socket) => {
+    socket.on('error', () => undefined);
+    answer(socket, '405 Method Not Allowed', 'this is no proxy');
+  });
   return server;
+}
+
+/**
+ * Answers what is no HTTP request, as far as that can be done: bytes written here must not be taken for the answer to an
+ * earlier request, nor for the rest of one.
+ */
+function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: readonly ServerResponse[]): void {
+  const [only, ...others] = unanswered;
+  const free = only === undefined || (others.length === 0 && !only.headersSent && !only.req.complete);
+  if (!free || !socket.writable || code === 'ECONNRESET') socket.destroy();
+  else if (code === 'HPE_HEADER_OVERFLOW')
+    answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large');
+  else if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
+    answer(socket, '408 Request Timeout', 'the head of the request took too long');
+  else answer(socket, '400 Bad Request', 'this is not a request of HTTP/1.1');
+}
+
+function answer(socket: Duplex, status: string, message: string): void {
+  const body = JSON.stringify({ errors: [{ code: 'UNSUPPORTED', message }] });
+  socket.end(
+    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+  );
+  // What is still arriving is thrown away for a moment: a connection closed over unread bytes takes the answer with it.
+  socket.resume();
+  setTimeout(() => socket.destroy(), LINGER_MS);
 }
 
 /** Stops taking connections and lets requests finish for `ms`; what still runs then is broken off. */
 export async function drainServer(server: Server, ms: number): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
+  // A connection that ends its request later is idle only then.
+  const sweeper = setInterval(() => server.closeIdleConnections(), 100);
   const timer = setTimeout(() => server.closeAllConnections(), ms);
   await closed;
+  clearInterval(sweeper);
   clearTimeout(timer);
 }
