@@ -1,5 +1,5 @@
 // One real PostgreSQL for a run, started when the first test wants it; a database of its own for each who asks.
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -21,6 +21,8 @@ let count = 0;
 
 async function start(): Promise<Shared> {
   const folder = await mkdtemp(join(tmpdir(), 'weighhouse-test-'));
+  // Started by root, PostgreSQL runs as another account; where that can't pass, its cluster would lie elsewhere.
+  await chmod(folder, 0o711);
   // What a test writes need not outlive the machine; durability has tests with a PostgreSQL of their own.
   const settings = { fsync: 'off', full_page_writes: 'off', synchronous_commit: 'off', max_connections: '200' };
   const postgres = await startEmbedded({ dataDir: folder, log: silent, settings });

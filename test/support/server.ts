@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -60,6 +60,8 @@ export async function freePort(): Promise<number> {
 /** Starts a registry; resolves when it answers. */
 export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
   const folder = await mkdtemp(join(tmpdir(), 'weighhouse-server-'));
+  // Started by root, PostgreSQL runs as another account, which has to pass.
+  await chmod(folder, 0o711);
   const port = await freePort();
   const database: TestDatabase | undefined = options.embedded ? undefined : await createDatabase();
   const environment = {
