@@ -60,7 +60,7 @@ export async function serve(config: Config, log: Log): Promise<void> {
 
 async function prepareStore(config: Config, database: Database): Promise<FilesystemStore> {
   const store = new FilesystemStore({ root: config.filesystemRoot, budget: new MemoryBudget(0), downloadMemory: 0 });
-  await mkdir(config.filesystemRoot, { recursive: true });
+  await mkdir(config.filesystemRoot, { recursive: true, mode: 0o750 });
   await checkMarkers(database, store);
   await store.prepare();
   return store;

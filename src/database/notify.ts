@@ -49,28 +49,34 @@ export function listen(url: string, log: Log): Listener {
     }
   }
 
-  const opening = open();
+  // One statement at a time is all that a connection runs.
+  let turn: Promise<unknown> = open();
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = turn.then(work);
+    turn = mine.catch(() => undefined);
+    return mine;
+  }
+
   return {
-    async on(channel, handle) {
-      handlers.set(channel, handle);
-      await opening;
-      if (client) await client.query(`listen ${client.escapeIdentifier(channel)}`);
-    },
-    async tryLock(name) {
-      if (!client) return false;
-      if (locks.has(name)) return true;
-      const { rows } = await client.query<{ held: boolean }>(
-        'select pg_try_advisory_lock(hashtextextended($1, 0)) as held',
-        [name],
-      );
-      if (rows[0]?.held) locks.add(name);
-      return rows[0]?.held ?? false;
-    },
-    async close() {
-      closed = true;
-      clearTimeout(timer);
-      await opening;
-      await client?.end().catch(() => undefined);
-    },
+    on: (channel, handle) =>
+      inTurn(async () => {
+        handlers.set(channel, handle);
+        if (client) await client.query(`listen ${client.escapeIdentifier(channel)}`);
+      }),
+    tryLock: (name) =>
+      inTurn(async () => {
+        if (!client) return false;
+        if (locks.has(name)) return true;
+        const statement = 'select pg_try_advisory_lock(hashtextextended($1, 0)) as held';
+        const { rows } = await client.query<{ held: boolean }>(statement, [name]);
+        if (rows[0]?.held) locks.add(name);
+        return rows[0]?.held ?? false;
+      }),
+    close: () =>
+      inTurn(async () => {
+        closed = true;
+        clearTimeout(timer);
+        await client?.end().catch(() => undefined);
+      }),
   };
 }
