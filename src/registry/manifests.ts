@@ -138,12 +138,16 @@ function mustBeThere(reference: ManifestReference): boolean {
   return reference.required && reference.kind !== 'manifest';
 }
 
-/** Blobs that must be in the repository and are, locked against removal; names the ones that are not. */
+/**
+ * Locks the blobs that must be in the repository, in one order, against removal and against being condemned (which wants
+ * the row FOR UPDATE); revives those that are condemned.
+ * @throws 'ManifestBlobUnknown', naming those that are not there.
+ */
 async function lockBlobs(transaction: Queries, repository: number, manifest: Manifest): Promise<void> {
   const required = manifest.references.filter(mustBeThere).map((reference) => reference.digest);
   if (required.length === 0) return;
-  const rows = await transaction.query<{ digest: Digest }>(
-    `select l.digest from repository_blobs l join blobs b on b.digest = l.digest
+  const rows = await transaction.query<{ digest: Digest; condemned: boolean }>(
+    `select l.digest, b.condemned_at is not null as condemned from repository_blobs l join blobs b on b.digest = l.digest
       where l.repository = $1 and l.digest = any($2::text[]) order by l.digest for key share of l, b`,
     [repository, required],
   );
@@ -158,10 +162,9 @@ async function lockBlobs(transaction: Queries, repository: number, manifest: Man
       },
     );
   }
-  await transaction.query(
-    'update blobs set condemned_at = null where digest = any($1::text[]) and condemned_at is not null',
-    [required],
-  );
+  if (rows.some((row) => row.condemned)) {
+    await transaction.query('update blobs set condemned_at = null where digest = any($1::text[])', [required]);
+  }
 }
 
 async function insertManifest(transaction: Queries, repository: number, push: ManifestPush): Promise<void> {
