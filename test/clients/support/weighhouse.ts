@@ -1,0 +1,95 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../../../', import.meta.url));
+
+export interface RunningRegistry {
+  /** host:port, as clients want it. */
+  host: string;
+  url: string;
+  user: string;
+  key: string;
+  stop(): Promise<void>;
+}
+
+/** A port that was free a moment ago: the registry is told one, since a client has to know it beforehand. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+/** Starts the registry as a user would, on folders of its own, and waits until it asks for a key. */
+export async function startWeighhouse({ workers = 2, startSeconds = 120 } = {}): Promise<RunningRegistry> {
+  const data = await mkdtemp(join(tmpdir(), 'weighhouse-clients-'));
+  const host = `127.0.0.1:${await freePort()}`;
+  const key = 'an-admin-key-that-clients-tests-chose-0123456789';
+  const child = spawn(process.execPath, ['bin/weighhouse.js', 'serve'], {
+    cwd: root,
+    env: {
+      ...process.env,
+      REGISTRY_LISTEN: host,
+      REGISTRY_DATA_DIR: data,
+      REGISTRY_ADMIN_KEY: key,
+      REGISTRY_WORKERS: String(workers),
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let log = '';
+  const keep = (text: Buffer): void => {
+    log = `${log}${text.toString()}`.slice(-20_000);
+  };
+  child.stdout.on('data', keep);
+  child.stderr.on('data', keep);
+  const stop = async (): Promise<void> => {
+    try {
+      await end(child);
+      if (child.exitCode !== 0) {
+        throw new Error(`the registry ended with ${child.exitCode ?? child.signalCode}; it said:\n${log}`);
+      }
+    } finally {
+      await rm(data, { recursive: true, force: true });
+    }
+  };
+  const url = `http://${host}`;
+  try {
+    await untilAnswered(`${url}/v2/`, child, startSeconds);
+  } catch (error) {
+    await stop().catch(() => undefined);
+    throw new Error(`the registry didn't start; it said:\n${log}`, { cause: error });
+  }
+  return { host, url, user: 'admin', key, stop };
+}
+
+async function untilAnswered(url: string, child: ChildProcess, seconds: number): Promise<void> {
+  for (const deadline = Date.now() + seconds * 1000; Date.now() < deadline; ) {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`ended with ${child.exitCode}`);
+    const status = await fetch(url).then(
+      (answer) => answer.status,
+      () => undefined,
+    );
+    if (status === 401) return;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  throw new Error(`no 401 from ${url} within ${seconds} s`);
+}
+
+/** Ends a process that we started: asks, waits, and only then insists. */
+export async function end(child: ChildProcess, patienceSeconds = 30): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGTERM');
+  const insist = setTimeout(() => child.kill('SIGKILL'), patienceSeconds * 1000);
+  await ended;
+  clearTimeout(insist);
+}
