@@ -21,7 +21,8 @@ create table bodies (
 );
 
 -- A segment is an object under a key that is used once. Its row exists before the object; the row alone decides the length.
--- position null: a spare, which nothing reads. object_size null: not sealed, or not known; then the segment is ragged.
+-- position null: a spare, which nothing reads: the segment of a request at work has no place before the first record of
+-- its bytes. object_size null: not sealed, or not known; then the segment is ragged.
 create table segments (
   id bigint generated always as identity constraint segments_pk primary key,
   body bigint not null constraint segments_body references bodies,
@@ -30,7 +31,8 @@ create table segments (
   length bigint not null default 0 check (length >= 0),
   object_size bigint check (object_size >= length),
   state jsonb,
-  constraint segments_place unique (body, position)
+  constraint segments_place unique (body, position),
+  constraint segments_not_empty check (position is null or length > 0)
 );
 
 -- Keys whose last name was taken away by a committed transaction; one job empties this table, and bytes leave by no other way.
@@ -140,6 +142,7 @@ create table uploads (
   actor text not null,
   created_at timestamptz not null default now(),
   expires_at timestamptz not null,
+  constraint uploads_told check (told_offset <= "offset"),
   constraint uploads_committed check ((body is null) = (committed_digest is not null))
 );
 create index uploads_expiry on uploads (expires_at);

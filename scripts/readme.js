@@ -7,5 +7,5 @@ const text = readFileSync(path, 'utf8');
 const table = `<!-- settings -->\n\n${settingsTable()}\n\n<!-- /settings -->`;
 writeFileSync(
   path,
-  text.replace(/<!-- settings -->[^]*<!-- \/settings -->/, () => table),
+  text.replace(/<!-- settings -->[\s\S]*<!-- \/settings -->/, () => table),
 );

@@ -175,12 +175,14 @@ alter table reviews add constraint reviews_once UNIQUE NULLS NOT DISTINCT (kind,
 alter table segments add constraint segments_check CHECK ((object_size >= length));
 alter table segments add constraint segments_key UNIQUE (key);
 alter table segments add constraint segments_length_check CHECK ((length >= 0));
+alter table segments add constraint segments_not_empty CHECK ((("position" IS NULL) OR (length > 0)));
 alter table segments add constraint segments_place UNIQUE (body, "position");
 alter table segments add constraint segments_position_check CHECK (("position" >= 0));
 alter table tags add constraint tags_name_check CHECK ((length(name) <= 128));
 alter table uploads add constraint uploads_body_one UNIQUE (body);
 alter table uploads add constraint uploads_committed CHECK (((body IS NULL) = (committed_digest IS NOT NULL)));
 alter table uploads add constraint uploads_offset_check CHECK (("offset" >= 0));
+alter table uploads add constraint uploads_told CHECK ((told_offset <= "offset"));
 alter table uploads add constraint uploads_told_offset_check CHECK ((told_offset >= 0));
 alter table blobs add constraint blobs_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table manifest_references add constraint manifest_references_blob FOREIGN KEY (repository, blob) REFERENCES repository_blobs(repository, digest);

@@ -1,15 +1,18 @@
 import cluster from 'node:cluster';
 import { readFileSync } from 'node:fs';
 import { pino } from 'pino';
-import { migrateCommand } from './commands/migrate.js';
-import { serve } from './commands/serve.js';
-import { runWorker } from './commands/worker.js';
 import { type Config, ConfigError, describeSettings, readProcessConfig } from './config.js';
 import { createLog, type Log } from './log.js';
 
-const commands: Record<string, { about: string; run(config: Config, log: Log): Promise<void> }> = {
-  serve: { about: 'runs the registry (the default)', run: serve },
-  migrate: { about: 'brings the database up to date and ends', run: migrateCommand },
+type Run = (config: Config, log: Log) => Promise<void>;
+
+// Each loads only what it needs: loading is most of what a start takes.
+const commands: Record<string, { about: string; load(): Promise<Run> }> = {
+  serve: { about: 'runs the registry (the default)', load: async () => (await import('./commands/serve.js')).serve },
+  migrate: {
+    about: 'brings the database up to date and ends',
+    load: async () => (await import('./commands/migrate.js')).migrateCommand,
+  },
 };
 
 function help(): string {
@@ -40,12 +43,22 @@ export async function main(argv: readonly string[]): Promise<void> {
   try {
     const config = readProcessConfig();
     const log = createLog(config.logLevel, pino.destination({ fd: 2, sync: false }));
-    if (cluster.isWorker) await runWorker(config, log);
-    else await command.run(config, log);
+    const run = cluster.isWorker ? (await import('./commands/worker.js')).runAsWorker : await command.load();
+    await run(config, log);
   } catch (error) {
-    const told =
-      error instanceof ConfigError || !(error instanceof Error) ? String(error) : (error.stack ?? error.message);
-    process.stderr.write(`weighhouse: ${told}\n`);
+    process.stderr.write(`weighhouse: ${describe(error)}\n`);
     process.exit(error instanceof ConfigError ? 2 : 1);
   }
+}
+
+/** Words for the operator, with their causes; a fault of the program itself with its stack. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error instanceof ConfigError) return error.message;
+  if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError)
+    return error.stack ?? error.message;
+  // Of several addresses that were tried, Node tells only the parts.
+  const parts: unknown[] = error instanceof AggregateError ? error.errors : [];
+  const message = error.message || parts.map(describe).join('; ') || error.name;
+  return error.cause === undefined ? message : `${message}\n  ${describe(error.cause)}`;
 }

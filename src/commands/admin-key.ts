@@ -20,9 +20,9 @@ export async function ensureAdminKey(database: Database, config: Config): Promis
   if (await findKeyHash(database, ADMIN)) return undefined;
   // The file comes first: a start that is killed in between finds the key there and goes on with it.
   const path = adminKeyPath(config);
-  const kept = await readFile(path, 'utf8').catch(() => undefined);
-  const key = kept?.trim() || newKey(ADMIN);
-  if (kept === undefined) await writeSecret(path, `${key}\n`);
+  const kept = await readSecret(path);
+  const key = kept || newKey(ADMIN);
+  if (!kept) await writeSecret(path, `${key}\n`);
   await putKey(database, key, 'first admin key', config.bcryptCost);
   return key;
 }
@@ -30,6 +30,15 @@ export async function ensureAdminKey(database: Database, config: Config): Promis
 /** Where the first admin key is kept. */
 export function adminKeyPath(config: Config): string {
   return join(config.dataDir, 'admin-key');
+}
+
+async function readSecret(path: string): Promise<string | undefined> {
+  try {
+    return (await readFile(path, 'utf8')).trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 async function writeSecret(path: string, text: string): Promise<void> {

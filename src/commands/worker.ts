@@ -1,4 +1,7 @@
 import cluster from 'node:cluster';
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Keys } from '../auth/keys.js';
 import type { Config } from '../config.js';
 import { recordChanges } from '../gc/records.js';
@@ -12,6 +15,17 @@ import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
+import { addressError } from './listen-address.js';
+
+const RECORDING_MS = 5_000;
+
+/** A worker is forked early, so that it loads while PostgreSQL starts; the primary sends the database's address when it is there. */
+export async function runAsWorker(config: Config, log: Log): Promise<void> {
+  const told = once(process, 'message');
+  process.send?.('loaded');
+  const [databaseUrl] = (await told) as [string];
+  await runWorker({ ...config, databaseUrl }, log);
+}
 
 /** One process that serves; any number of them are equals. Ends when the primary says so or is gone. */
 export async function runWorker(config: Config, log: Log, pause: PausePoint = () => undefined): Promise<void> {
@@ -51,7 +65,13 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     referrersMaxBytes: config.referrersMaxBytes,
   });
   const handle = app.callback();
-  const server = createHttpServer((request, response) => void handle(request, response), {
+  const running = new Set<Promise<void>>();
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    const work = handle(request, response);
+    running.add(work);
+    void work.finally(() => running.delete(work));
+  };
+  const server = createHttpServer(onRequest, {
     headersMs: config.headersTimeout * 1000,
     keepAliveMs: config.keepAliveTimeout * 1000,
   });
@@ -61,6 +81,8 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     if (ending) return;
     ending = true;
     await drainServer(server, config.drainTimeout * 1000);
+    // Requests whose connections were broken off still record what they have.
+    await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
     await listener.close();
     await database.close();
     cluster.worker?.disconnect();
@@ -70,7 +92,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   process.on('SIGTERM', () => void end());
 
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
+    server.once('error', (error) => reject(addressError(error, config.listen)));
     server.listen({ host: config.listen.host, port: config.listen.port, backlog: 1024 }, () => resolve());
   });
 }

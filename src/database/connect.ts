@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { Sequelize } from 'sequelize';
-import { RegistryError } from '../errors.js';
+import { isFailure, RegistryError } from '../errors.js';
 
 /** Statements run here: either each for itself, or inside a transaction. Functions that touch rows take one as an argument. */
 export interface Queries {
@@ -16,6 +16,8 @@ export interface Database extends Queries {
   /**
    * Runs `work` in a transaction; repeats it from the start after a deadlock or a serialization failure, so it must have
    * no effects but its statements.
+   * @throws what `work` throws, after a rollback. 'Unavailable' may come after a COMMIT that was sent: then nobody knows
+   * whether it holds, and only the rows, read again, tell.
    */
   transaction<T>(work: (transaction: Queries) => Promise<T>): Promise<T>;
   close(): Promise<void>;
@@ -61,12 +63,21 @@ function nameOf(text: string): string {
   return name;
 }
 
-async function run<Row extends object>(client: pg.Client, text: string, values: readonly unknown[]): Promise<Row[]> {
+/** Connections that failed: what state they are in is not known, so they are not used again. */
+const broken = new WeakSet<pg.Client>();
+
+async function run<Row extends object>(
+  client: pg.Client,
+  text: string,
+  values: readonly unknown[],
+): Promise<pg.QueryResult<Row>> {
   try {
     const config = { name: nameOf(text), text, values: [...values], types } as pg.QueryConfig;
-    return (await client.query<Row>(config)).rows;
+    return await client.query<Row>(config);
   } catch (error) {
-    throw translate(error);
+    const translated = translate(error);
+    if (isFailure(translated, 'Unavailable')) broken.add(client);
+    throw translated;
   }
 }
 
@@ -108,7 +119,7 @@ class PooledDatabase implements Database {
   }
 
   async query<Row extends object>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
-    return await this.#withConnection((client) => run<Row>(client, text, values));
+    return await this.#withConnection(async (client) => (await run<Row>(client, text, values)).rows);
   }
 
   async transaction<T>(work: (transaction: Queries) => Promise<T>): Promise<T> {
@@ -127,15 +138,16 @@ class PooledDatabase implements Database {
       throw translate(error);
     });
     try {
-      const result = await work(client);
-      this.#source.releaseConnection(client);
-      return result;
-    } catch (error) {
-      // After a failure of the connection its state is not known (a transaction may be open): it is not used again.
-      if (error instanceof RegistryError && error.failure === 'Unavailable') await this.#source.pool.destroy(client);
+      return await work(client);
+    } finally {
+      if (broken.has(client)) this.#discard(client);
       else this.#source.releaseConnection(client);
-      throw error;
     }
+  }
+
+  /** Ends a connection for good; not waited for, since the other side may be silent. */
+  #discard(client: pg.Client): void {
+    void Promise.resolve(this.#source.pool.destroy(client)).catch(() => undefined);
   }
 
   async close(): Promise<void> {
@@ -147,12 +159,20 @@ async function inTransaction<T>(client: pg.Client, work: (transaction: Queries) 
   await run(client, 'begin', []);
   let result: T;
   try {
-    result = await work({ query: (text, values = []) => run(client, text, values) });
+    result = await work({
+      async query<Row extends object>(text: string, values: readonly unknown[] = []) {
+        return (await run<Row>(client, text, values)).rows;
+      },
+    });
   } catch (error) {
-    await run(client, 'rollback', []);
+    // A broken connection takes its transaction with it; a failed rollback must not hide why it came to that.
+    if (!broken.has(client)) await run(client, 'rollback', []).catch(() => undefined);
     throw error;
   }
-  await run(client, 'commit', []);
+  const { command } = await run(client, 'commit', []);
+  // PostgreSQL answers so, and with no error, when a statement had failed and `work` went on regardless.
+  if (command !== 'COMMIT')
+    throw new Error('the transaction was rolled back: a failed statement in it was passed over');
   return result;
 }
 

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import Koa from 'koa';
 import type { Keys } from '../auth/keys.js';
-import { RegistryError } from '../errors.js';
 import { type Log, requestContext } from '../log.js';
 import { authenticate } from './authenticate.js';
-import type { RequestState } from './context.js';
+import { pathOf, readableTarget, type RequestState } from './context.js';
 import { errorResponse } from './error-response.js';
 import { writeFailure } from './oci/failures.js';
-import { type OciRoutesOptions, ociRoutes } from './oci/routes.js';
+import { type OciRoutesOptions, ociRoutes, unrouted } from './oci/routes.js';
+import { limitFlush } from './send.js';
 
 export interface AppOptions extends OciRoutesOptions {
   readonly keys: Keys;
@@ -16,24 +17,31 @@ export interface AppOptions extends OciRoutesOptions {
 
 /** The HTTP application: every request passes error response, request id, access, and one handler. */
 export function createApp(options: AppOptions): Koa<RequestState> {
-  const { log, keys } = options;
+  const { log, keys, idleMs } = options;
   const app = new Koa<RequestState>();
   const oci = ociRoutes(options);
   app.silent = true;
-  app.on('error', (error: unknown) => log.error({ err: error }, 'Koa reported an error'));
+  // Errors of handlers never get here (see errorResponse); what does is mostly a connection that broke.
+  app.on('error', (error: NodeJS.ErrnoException) => {
+    const ofConnection = /^(HPE_|ECONN|EPIPE|ERR_STREAM)/.test(error.code ?? '');
+    log[ofConnection ? 'debug' : 'error']({ err: error }, 'Koa reported an error');
+  });
 
   app.use(async (ctx, next) => {
     const requestId = randomUUID();
     Object.assign(ctx.state, { requestId });
     ctx.set('X-Request-Id', requestId);
+    // Writing to a client that has just gone is an error event, which without a listener ends the process.
+    ctx.res.on('error', (error) => log.debug({ err: error }, 'a response could not be written'));
+    limitFlush(ctx.req, ctx.res, idleMs);
     const begun = performance.now();
     await requestContext.run({ requestId }, async () => {
       await next();
       log.info(
         {
           method: ctx.method,
-          path: ctx.path,
-          status: ctx.res.statusCode === 200 ? ctx.status : ctx.res.statusCode,
+          path: pathOf(ctx.req),
+          ...outcome(ctx.res),
           ms: Math.round(performance.now() - begun),
           actor: ctx.state.access?.key.id,
         },
@@ -47,9 +55,15 @@ export function createApp(options: AppOptions): Koa<RequestState> {
     ctx.set('Docker-Distribution-API-Version', 'registry/2.0');
     await next();
   });
+  app.use(readableTarget);
   app.use(oci.routes());
-  app.use(() => {
-    throw new RegistryError('RouteUnknown', 'no such endpoint');
-  });
+  app.use(unrouted);
   return app;
+}
+
+/** The status as the client sees it, and whether the connection was broken off before the end of the response. */
+function outcome(response: ServerResponse): { status?: number; broken?: true } {
+  const broken = response.destroyed && !response.writableEnded;
+  if (!broken) return { status: response.statusCode };
+  return response.headersSent ? { status: response.statusCode, broken } : { broken };
 }

@@ -1,11 +1,14 @@
 import type { Middleware } from 'koa';
 import { isFailure, RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
-import { drain, isUnread } from './request-body.js';
-import type { RequestState } from './context.js';
+import { contentLength, drain, isUnread } from './request-body.js';
+import { pathOf, type RequestState } from './context.js';
 
 /** How long a client may go on sending a body that is refused, in milliseconds. */
 const LINGER_MS = 2_000;
+/** A refused body of at most this many bytes, if it comes within the time, does not cost the connection. */
+const SMALL_BYTES = 64 * 1024;
+const SMALL_MS = 100;
 
 /** Writes a failure to the response, in the form of the door that was used. */
 export type WriteFailure = (ctx: Parameters<Middleware<RequestState>>[0], error: RegistryError) => void;
@@ -29,37 +32,35 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
         ? error
         : new RegistryError('Unavailable', 'an error inside the registry', { cause: error });
       const ours = !isFailure(error) || ['Unavailable', 'BlobDamaged', 'StorageFull'].includes(failure.failure);
-      if (ours) log.error({ err: error, method: ctx.method, path: ctx.path }, 'a request failed');
+      if (ours) log.error({ err: error, method: ctx.method, path: pathOf(ctx.req) }, 'a request failed');
       if (ctx.res.headersSent) {
         ctx.respond = false;
         ctx.res.destroy();
         return;
       }
-      for (const name of ctx.res.getHeaderNames()) ctx.res.removeHeader(name);
+      for (const name of ctx.res.getHeaderNames()) if (name !== 'x-request-id') ctx.res.removeHeader(name);
       if (isFailure(error)) write(ctx, failure);
       else {
         ctx.status = 500;
         ctx.body = { errors: [{ code: 'UNKNOWN', message: 'an error inside the registry; its log has the details' }] };
       }
     }
-    if (isUnread(ctx.req) && ctx.respond !== false) await refuse(ctx);
+    if (!isUnread(ctx.req) || ctx.respond === false) return;
+    if ((contentLength(ctx.req) ?? Number.POSITIVE_INFINITY) <= SMALL_BYTES) await drain(ctx.req, SMALL_MS);
+    if (isUnread(ctx.req)) await refuse(ctx);
   };
 }
 
 /** Answers while the client may still be sending: the whole answer, then a moment to read it, then the end. */
 async function refuse(ctx: Parameters<Middleware<RequestState>>[0]): Promise<void> {
-  const body =
-    ctx.body === undefined || ctx.body === null
-      ? ''
-      : typeof ctx.body === 'string'
-        ? ctx.body
-        : JSON.stringify(ctx.body);
+  const content: unknown = ctx.body ?? '';
+  const body = typeof content === 'string' || Buffer.isBuffer(content) ? content : JSON.stringify(content);
   ctx.respond = false;
   ctx.res.statusCode = ctx.status;
   ctx.res.setHeader('Connection', 'close');
   ctx.res.setHeader('Content-Length', Buffer.byteLength(body));
   ctx.res.flushHeaders();
-  if (body !== '') ctx.res.write(body);
+  if (body.length > 0) ctx.res.write(body);
   await drain(ctx.req, LINGER_MS);
   ctx.res.end();
 }

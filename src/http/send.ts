@@ -13,28 +13,45 @@ export async function sendBody(
   source: AsyncIterable<Uint8Array>,
   idleMs: number,
 ): Promise<void> {
-  const gone = () => new RegistryError('ClientGone', 'the client went away');
+  const { socket } = request;
   let wake: (() => void) | undefined;
   const stir = () => wake?.();
-  const onIdle = () => response.destroy();
-  request.socket.setTimeout(idleMs, onIdle);
+  const onIdle = () => {
+    response.destroy();
+    stir();
+  };
+  socket.setTimeout(idleMs, onIdle);
   response.on('drain', stir).on('close', stir);
+  // A response that waits behind an earlier one on its connection hears nothing when that connection ends.
+  socket.on('close', stir);
+  const checkClient = () => {
+    if (response.destroyed || socket.destroyed) throw new RegistryError('ClientGone', 'the client went away');
+  };
   try {
     for await (const bytes of source) {
-      if (response.destroyed) throw gone();
+      checkClient();
       if (response.write(bytes)) continue;
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
-      if (response.destroyed) throw gone();
+      checkClient();
     }
-    response.end();
+    checkClient();
   } catch (error) {
     response.destroy();
     throw error;
   } finally {
-    request.socket.setTimeout(0);
-    request.socket.removeListener('timeout', onIdle);
+    socket.setTimeout(0);
+    socket.removeListener('timeout', onIdle).removeListener('close', stir);
     response.removeListener('drain', stir).removeListener('close', stir);
   }
+  response.end();
+}
+
+/**
+ * Breaks off a response that is complete but that the client does not take for `idleMs`. Afterwards node sets the time
+ * that it keeps an idle connection.
+ */
+export function limitFlush(request: IncomingMessage, response: ServerResponse, idleMs: number): void {
+  response.once('prefinish', () => request.socket.setTimeout(idleMs));
 }

@@ -58,7 +58,7 @@ function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: 
     answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large');
   else if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
     answer(socket, '408 Request Timeout', 'the head of the request took too long');
-  else answer(socket, '400 Bad Request', 'this is not a request of HTTP/1.1');
+  else answer(socket, '400 Bad Request', 'this is no request of HTTP');
 }
 
 function answer(socket: Duplex, status: string, message: string): void {

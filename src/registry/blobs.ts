@@ -81,48 +81,45 @@ export class Blobs {
     return row;
   }
 
-  /** A key that is gone may have been replaced since the rows were read: once, they are read again. */
+  /** Begins to read, so that what is wrong at the first byte is an error here. */
   async #open(repository: RepositoryName, digest: Digest, row: BlobRow, range: ByteRange) {
-    const { store, pause } = this.#options;
-    await pause('blob:before-open');
-    const first = await this.#openOrFail(row, range);
-    const state = { current: first.stream, at: range.start };
-    const openAgain = async (cause: unknown): Promise<boolean> => {
-      const fresh = await this.#row(repository, digest);
-      const same = JSON.stringify(fresh.segments.map((s) => s.key)) === JSON.stringify(row.segments.map((s) => s.key));
-      if (same) throw cause;
-      state.current = await readBody(store, fresh.segments, { start: state.at, end: range.end });
-      return true;
-    };
-    if (!first.stream) await openAgain(first.error);
-
-    async function* read(): AsyncGenerator<Uint8Array> {
-      for (let again = !first.stream; ; again = true) {
-        try {
-          for await (const bytes of state.current ?? []) {
-            state.at += bytes.length;
-            yield bytes;
-          }
-          return;
-        } catch (error) {
-          if (again || !isFailure(error, 'BlobDamaged')) throw error;
-          await openAgain(error);
-        }
-      }
+    await this.#options.pause('blob:before-open');
+    const bytes = this.#read(repository, digest, row, range);
+    const first = await bytes.next();
+    async function* all(): AsyncGenerator<Uint8Array> {
+      if (first.done) return;
+      yield first.value;
+      yield* bytes;
     }
-    return Object.assign(read(), {
+    return Object.assign(all(), {
       async [Symbol.asyncDispose]() {
-        await state.current?.[Symbol.asyncDispose]();
+        await bytes.return();
       },
     });
   }
 
-  async #openOrFail(row: BlobRow, range: ByteRange) {
-    try {
-      return { stream: await readBody(this.#options.store, row.segments, range), error: undefined };
-    } catch (error) {
-      if (!isFailure(error, 'BlobDamaged')) throw error;
-      return { stream: undefined, error };
+  /** A key that is gone may have been replaced since the rows were read: then they are read again, and it goes on there. */
+  async *#read(
+    repository: RepositoryName,
+    digest: Digest,
+    row: BlobRow,
+    range: ByteRange,
+  ): AsyncGenerator<Uint8Array, void> {
+    let { segments } = row;
+    let { start } = range;
+    for (;;) {
+      try {
+        for await (const bytes of readBody(this.#options.store, segments, { start, end: range.end })) {
+          start += bytes.length;
+          yield bytes;
+        }
+        return;
+      } catch (error) {
+        if (!isFailure(error, 'BlobDamaged')) throw error;
+        const fresh = await this.#row(repository, digest);
+        if (keysOf(fresh.segments) === keysOf(segments)) throw error;
+        segments = fresh.segments;
+      }
     }
   }
 
@@ -211,6 +208,10 @@ async function unlink(transaction: Queries, repository: RepositoryName, digest: 
       },
     );
   }
+}
+
+function keysOf(segments: readonly Segment[]): string {
+  return segments.map((segment) => segment.key).join();
 }
 
 function unknownBlob(digest: Digest): RegistryError {

@@ -1,4 +1,3 @@
-import type { Readable } from 'node:stream';
 import type { Queries } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
 import type { SegmentKey, SegmentRange, SegmentState, SegmentStore } from '../storage/segment-store.js';
@@ -37,13 +36,14 @@ export async function dropBody(transaction: Queries, body: number, graceSeconds:
   );
 }
 
-/** Queues the spares of a body for removal: segments that lost their place in it. */
-export async function dropSpares(transaction: Queries, body: number): Promise<void> {
-  await transaction.query(
+/** Queues the spares of a body for removal: segments that lost their place in it, or never got one. @returns how many. */
+export async function dropSpares(transaction: Queries, body: number): Promise<number> {
+  const rows = await transaction.query(
     `with gone as (delete from segments where body = $1 and position is null returning key)
-     insert into removals (key, not_before) select key, now() from gone`,
+     insert into removals (key, not_before) select key, now() from gone returning key`,
     [body],
   );
+  return rows.length;
 }
 
 /** Takes up each segment whose writer is gone, so that all of the body can be read. The caller holds the session. */
@@ -75,40 +75,24 @@ function piecesOf(segments: readonly Segment[], range: SegmentRange): { key: Seg
 }
 
 /**
- * Reads `range` of a body. The first segment is opened before this returns, so that a missing or short one is an error
- * before the first byte.
- * @throws 'BlobDamaged' here, or out of the iteration when a later segment turns out missing or short.
+ * Reads `range` of a body, one segment after the other.
+ * @throws 'BlobDamaged' out of the iteration when a segment turns out missing or short.
  */
-export async function readBody(
+export async function* readBody(
   store: SegmentStore,
   segments: readonly Segment[],
   range: SegmentRange,
-): Promise<AsyncIterable<Uint8Array> & AsyncDisposable> {
-  const pieces = piecesOf(segments, range);
-  const first = pieces[0];
-  let current: Readable | undefined = first && (await store.open(first.key, first.range));
-  // An error between opening and reading must not end the process; the iteration throws it.
-  current?.on('error', () => undefined);
-
-  async function* read(): AsyncGenerator<Uint8Array> {
-    for (const [index, piece] of pieces.entries()) {
-      const stream = index === 0 && current ? current : await store.open(piece.key, piece.range);
-      current = stream;
-      let left = piece.range.end - piece.range.start;
-      for await (const chunk of stream as AsyncIterable<Uint8Array>) {
-        left -= chunk.length;
-        yield chunk;
-      }
-      if (left !== 0)
-        throw new RegistryError('BlobDamaged', 'the stored bytes of this blob are damaged', {
-          cause: new Error(`${piece.key} ended ${left} bytes early`),
-        });
+): AsyncGenerator<Uint8Array, void> {
+  for (const piece of piecesOf(segments, range)) {
+    let left = piece.range.end - piece.range.start;
+    // Leaving the loop early destroys the stream.
+    for await (const bytes of (await store.open(piece.key, piece.range)) as AsyncIterable<Uint8Array>) {
+      left -= bytes.length;
+      yield bytes;
     }
+    if (left !== 0)
+      throw new RegistryError('BlobDamaged', 'the stored bytes of this blob are damaged', {
+        cause: new Error(`${piece.key} ended ${left} bytes early`),
+      });
   }
-
-  return Object.assign(read(), {
-    async [Symbol.asyncDispose]() {
-      current?.destroy();
-    },
-  });
 }

@@ -17,6 +17,8 @@ export interface RegistryOptions {
   readonly blobMaxBytes: number;
   readonly uploadLifetimeSeconds: number;
   readonly readGraceSeconds: number;
+  /** See UploadsOptions. */
+  readonly recordBytes?: number | undefined;
 }
 
 /** The verbs of the registry, where bytes and rows meet. */

@@ -3,17 +3,10 @@ import type { Queries } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
 import type { Digest, DigestAlgorithm } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
-import { newSegmentKey, type SegmentKey, type SegmentState } from '../storage/segment-store.js';
-import { dropBody, SEGMENTS_JSON, type Segment } from './bodies.js';
+import { newSegmentKey, type SegmentKey } from '../storage/segment-store.js';
+import { dropBody, dropSpares, SEGMENTS_JSON, type Segment } from './bodies.js';
 import type { Actor } from './changes.js';
 import { ensureRepository } from './repositories.js';
-
-/** The digest of the first `size` bytes of a session. */
-export interface PrefixDigest {
-  readonly algorithm: DigestAlgorithm;
-  readonly size: number;
-  readonly digest: Digest;
-}
 
 /** A session's row with the segments of its body. Offsets and sizes in bytes. */
 export interface UploadSession {
@@ -34,16 +27,18 @@ export interface UploadSession {
 /** A session that this request holds: its epoch is this request's own until somebody raises it. */
 export interface TakenSession extends UploadSession {
   readonly body: number;
-  /** The epoch of whoever held it before. */
-  readonly lastEpoch: number;
-  /** The segment that this request fills, its rows already committed; undefined if it brings no bytes. */
+  readonly committedDigest: null;
+  /** The segment that this request fills, its row already committed, a spare so far; undefined if it brings no bytes. */
   readonly segment: { readonly id: number; readonly key: SegmentKey } | undefined;
+}
+
+/** A session that has ended well; its row stays so that its end can be repeated. */
+export interface CommittedSession extends UploadSession {
+  readonly committedDigest: Digest;
 }
 
 /** PostgreSQL's channel on which `<upload id> <epoch>` tells the former holder of a session that it was taken or ended. */
 export const TAKEN_CHANNEL = 'weighhouse_upload_taken';
-
-const MAX_SEGMENTS = 10_000;
 
 const COLUMNS = `b.id, b.body, b.epoch, b.rewound_epoch as "rewoundEpoch", b."offset", b.told_offset as "toldOffset", b.algorithm,
   b.prefix_size as "prefixSize", b.prefix_digest as "prefixDigest", b.committed_digest as "committedDigest", ${SEGMENTS_JSON} as segments`;
@@ -89,7 +84,8 @@ export async function tellOffset(queries: Queries, id: string, repository: Repos
  * nothing, lets durable bytes beyond the point where this body begins lose their names, and names a new segment.
  * A request whose Content-Range does not fit changes nothing, so it cannot oust a good writer.
  *
- * @param from the first byte of the Content-Range, or undefined: the body begins at the offset that was told last.
+ * @param request.from the first byte of the Content-Range; undefined: the body begins at the offset that was told last;
+ * 'offset': where the session stands.
  * @returns the taken session with `offset` = where the body begins; or the session as it is if it is committed.
  * @throws 'UploadUnknown'; 'UploadOutOfOrder' if `from` is not the session's offset.
  */
@@ -102,53 +98,46 @@ export async function takeSession(
     bringsBytes: boolean;
     lifetimeSeconds: number;
   },
-): Promise<TakenSession | (UploadSession & { readonly committedDigest: Digest })> {
+): Promise<TakenSession | CommittedSession> {
   const { id } = request;
   await transaction.query(`select ${LIVE} for update of b`, [id, request.repository]);
   const session = await getSession(transaction, id, request.repository);
-  if (session.committedDigest !== null) return { ...session, committedDigest: session.committedDigest };
-  if (session.body === null) throw new Error(`upload ${id} is neither committed nor has a body`);
+  const { committedDigest, body } = session;
+  if (committedDigest !== null) return { ...session, committedDigest };
+  if (body === null) throw new Error(`upload ${id} is neither committed nor has a body`);
   const begin = request.from === 'offset' ? session.offset : (request.from ?? session.toldOffset);
   if (typeof request.from === 'number' && begin !== session.offset) throw outOfOrder(begin, session.offset);
 
   const segments = begin < session.offset ? await cutSegments(transaction, session, begin) : session.segments;
-  if (segments.length >= MAX_SEGMENTS) {
-    throw new RegistryError('SizeInvalid', `this upload already has ${MAX_SEGMENTS} chunks; send larger ones`);
-  }
   const epoch = session.epoch + 1;
+  const rewoundEpoch = begin < session.offset ? epoch : session.rewoundEpoch;
   const prefixHolds = session.prefixSize <= begin;
+  const prefixSize = prefixHolds ? session.prefixSize : 0;
+  const prefixDigest = prefixHolds ? session.prefixDigest : null;
   await transaction.query(
     `update uploads set epoch = $2, rewound_epoch = $3, "offset" = $4, prefix_size = $5, prefix_digest = $6,
             expires_at = now() + make_interval(secs => $7) where id = $1`,
-    [
-      id,
-      epoch,
-      begin < session.offset ? epoch : session.rewoundEpoch,
-      begin,
-      prefixHolds ? session.prefixSize : 0,
-      prefixHolds ? session.prefixDigest : null,
-      request.lifetimeSeconds,
-    ],
+    [id, epoch, rewoundEpoch, begin, prefixSize, prefixDigest, request.lifetimeSeconds],
   );
-  // Only an unsealed segment can have a writer that is still at work.
-  if (session.segments.at(-1)?.objectSize === null) await announceTaken(transaction, id, epoch);
-  const key = newSegmentKey(id, epoch);
+  // What the former holder's request had not recorded never gets a place: nobody but that request knew of it.
+  const spares = await dropSpares(transaction, body);
+  // Only a spare or an unsealed segment can have a writer that is still at work.
+  if (spares > 0 || session.segments.at(-1)?.objectSize === null) await announceTaken(transaction, id, epoch);
   const [segment] = request.bringsBytes
     ? await transaction.query<{ id: number; key: SegmentKey }>(
-        `insert into segments (body, position, key)
-         select $1, coalesce(max(position) + 1, 0), $2 from segments where body = $1 returning id, key`,
-        [session.body, key],
+        'insert into segments (body, key) values ($1, $2) returning id, key',
+        [body, newSegmentKey(id, epoch)],
       )
     : [];
   return {
     ...session,
-    body: session.body,
+    body,
+    committedDigest,
     epoch,
-    lastEpoch: session.epoch,
-    rewoundEpoch: begin < session.offset ? epoch : session.rewoundEpoch,
+    rewoundEpoch,
     offset: begin,
-    prefixSize: prefixHolds ? session.prefixSize : 0,
-    prefixDigest: prefixHolds ? session.prefixDigest : null,
+    prefixSize,
+    prefixDigest,
     segments,
     segment,
   };
@@ -175,70 +164,6 @@ async function cutSegments(transaction: Queries, session: UploadSession, begin: 
   return kept;
 }
 
-/** What a writer records: the session's offset, the open segment's length, and the digest of exactly that much. */
-export interface Progress {
-  readonly offset: number;
-  readonly length: number;
-  readonly objectSize: number | null;
-  readonly state: SegmentState;
-  readonly prefix: PrefixDigest;
-  /** Whether the client is about to be told of the offset (the 202). */
-  readonly told: boolean;
-}
-
-/**
- * Records what is durable, in one statement under the writer's epoch, and moves the expiry.
- * @throws 'UploadTaken' if the session was taken, cancelled, committed or removed meanwhile: the writer must stop.
- */
-export async function recordProgress(
-  queries: Queries,
-  session: TakenSession,
-  progress: Progress,
-  lifetimeSeconds: number,
-): Promise<void> {
-  const rows = await queries.query(
-    `with held as (
-       update uploads set "offset" = $3, told_offset = case when $4 then $3 else told_offset end,
-              algorithm = $5, prefix_size = $6, prefix_digest = $7, expires_at = now() + make_interval(secs => $8)
-        where id = $1 and epoch = $2 and committed_digest is null returning id),
-     grown as (update segments set length = $10, object_size = $11, state = $12 where id = $9 and exists (select from held))
-     select from held`,
-    [
-      session.id,
-      session.epoch,
-      progress.offset,
-      progress.told,
-      progress.prefix.algorithm,
-      progress.prefix.size,
-      progress.prefix.digest,
-      lifetimeSeconds,
-      session.segment?.id ?? null,
-      progress.length,
-      progress.objectSize,
-      progress.state === null ? null : JSON.stringify(progress.state),
-    ],
-  );
-  if (rows.length === 0) throw takenUpload();
-}
-
-/**
- * Undoes a request whose bytes turned out wrong: the session is again what it was when the request took it.
- * @throws 'UploadTaken'
- */
-export async function rewindSession(transaction: Queries, session: TakenSession): Promise<void> {
-  const rows = await transaction.query(
-    `update uploads set "offset" = $3, algorithm = $4, prefix_size = $5, prefix_digest = $6, rewound_epoch = epoch
-      where id = $1 and epoch = $2 and committed_digest is null returning id`,
-    [session.id, session.epoch, session.offset, session.algorithm, session.prefixSize, session.prefixDigest],
-  );
-  if (rows.length === 0) throw takenUpload();
-  if (session.segment) {
-    await transaction.query('update segments set position = null, length = 0, object_size = null where id = $1', [
-      session.segment.id,
-    ]);
-  }
-}
-
 /** Ends a session that is not committed and gives its bytes up. @throws 'UploadUnknown' */
 export async function cancelSession(transaction: Queries, id: string, repository: RepositoryName): Promise<void> {
   const [row] = await transaction.query<{ body: number; epoch: number }>(
@@ -255,9 +180,9 @@ export async function cancelSession(transaction: Queries, id: string, repository
 /** Removes at most `limit` sessions that have expired, committed or not. @returns how many. */
 export async function expireSessions(transaction: Queries, limit: number): Promise<number> {
   const rows = await transaction.query<{ id: string; body: number | null; epoch: number }>(
-    `delete from uploads where id in (
+    `with due as materialized (
        select id from uploads where expires_at <= now() order by expires_at limit $1 for update skip locked)
-      and expires_at <= now() returning id, body, epoch`,
+     delete from uploads u using due where u.id = due.id and u.expires_at <= now() returning u.id, u.body, u.epoch`,
     [limit],
   );
   for (const row of rows) {
@@ -268,7 +193,8 @@ export async function expireSessions(transaction: Queries, limit: number): Promi
   return rows.length;
 }
 
-async function announceTaken(transaction: Queries, id: string, epoch: number): Promise<void> {
+/** Tells whoever held the session before `epoch`, in whatever process, that its bytes count no more. */
+export async function announceTaken(transaction: Queries, id: string, epoch: number): Promise<void> {
   await transaction.query('select pg_notify($1, $2)', [TAKEN_CHANNEL, `${id} ${epoch}`]);
 }
 
@@ -282,9 +208,7 @@ function outOfOrder(begin: number, offset: number): RegistryError {
   return new RegistryError(
     'UploadOutOfOrder',
     `the chunk begins at byte ${begin}, but the upload stands at byte ${offset}`,
-    {
-      detail: { offset },
-    },
+    { detail: { offset } },
   );
 }
 

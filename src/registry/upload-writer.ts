@@ -1,7 +1,10 @@
 import { isFailure, RegistryError } from '../errors.js';
 import type { RunningDigest } from '../oci/digest.js';
 import type { OpenSegment, SegmentState } from '../storage/segment-store.js';
-import { type PrefixDigest, recordProgress, type TakenSession } from './upload-sessions.js';
+import { readBody, type Segment } from './bodies.js';
+import { type PrefixDigest, type Progress, recordProgress } from './upload-progress.js';
+import type { TakenSession } from './upload-sessions.js';
+import { segmentsToSwallow } from './upload-swallow.js';
 import type { UploadBody, UploadsOptions } from './uploads.js';
 
 const MiB = 1024 * 1024;
@@ -10,39 +13,47 @@ const MiB = 1024 * 1024;
 const RECORD_BYTES = 256 * MiB;
 const RECORD_MS = 5_000;
 
-interface DurablePoint {
+/** A size of the segment with the digest of the session up to there. */
+interface Window {
   readonly length: number;
   readonly prefix: PrefixDigest;
-  readonly state: SegmentState;
 }
 
 /**
  * One request's way with its segment: bytes pass through the hash into the store, and the session's row follows what is
- * durable, every 256 MiB or 5 seconds and at the end.
+ * durable, every 256 MiB or 5 seconds and at the end. The segment may begin with a copy of small ones before it: those
+ * keep their places until a record says that this one holds more than they do.
  */
 export class SegmentWriter {
-  /** What was sealed; undefined if the request brought no segment. */
-  sealed: { id: number; length: number; objectSize: number; state: SegmentState } | undefined;
-  /** Whether the session's row says exactly what `running` has hashed. */
-  recorded = false;
+  /** The digest of the session with all that passed. */
+  readonly running: RunningDigest;
+  /** How many bytes of the segment were the session's before. */
+  readonly swallowedBytes: number;
   readonly #session: TakenSession;
   readonly #options: UploadsOptions;
-  /** The digests at window ends that are not durable yet, by size. */
-  #windows: { length: number; prefix: PrefixDigest }[] = [];
-  #durable: DurablePoint | undefined;
+  readonly #swallowed: readonly Segment[];
+  /** Bytes of the segment so far. */
+  #passed = 0;
+  /** Window ends that are not durable yet. */
+  #windows: Window[] = [];
+  #durable: (Window & { state: SegmentState }) | undefined;
   #recordedLength = 0;
   #recordedAt = performance.now();
+  /** The record under way; never rejects. One at a time, or an earlier one might come later. */
+  #recording: Promise<void> = Promise.resolve();
+  #sealed: { objectSize: number; state: SegmentState } | undefined;
+  #recorded = false;
 
-  constructor(
-    session: TakenSession,
-    /** The running digest where the request's bytes begin. */
-    readonly start: RunningDigest,
-    /** The same run, which goes on with the bytes as they pass. */
-    readonly running: RunningDigest,
-    options: UploadsOptions,
-  ) {
+  /**
+   * @param start the running digest where the request's bytes begin.
+   * @throws 'SizeInvalid' if the session has too many segments.
+   */
+  constructor(session: TakenSession, start: RunningDigest, brings: number | undefined, options: UploadsOptions) {
     this.#session = session;
     this.#options = options;
+    this.running = start.copy();
+    this.#swallowed = segmentsToSwallow(session.segments, brings);
+    this.swallowedBytes = this.#swallowed.reduce((sum, segment) => sum + segment.length, 0);
   }
 
   /** Bytes of the session with this request's. */
@@ -50,44 +61,49 @@ export class SegmentWriter {
     return this.running.size;
   }
 
-  get #length(): number {
-    return this.running.size - this.#session.offset;
+  /** Whether the session's row says exactly what `running` has hashed. */
+  get recorded(): boolean {
+    return this.#recorded;
   }
 
   /**
    * Writes the body and seals the segment, also when the body broke off: then what arrived is recorded before the error
    * goes on. After a failure of the store only what it had reported durable is recorded.
-   * @throws 'SizeInvalid' or 'BlobTooLarge' (nothing is recorded), 'UploadTaken', or what the body or the store threw.
+   * @param controller stops it; aborted here as soon as a record finds that the session is no longer this request's.
+   * @throws 'SizeInvalid' or 'BlobTooLarge' (the caller rewinds), 'UploadTaken', or what the body or the store threw.
    */
-  async write(body: UploadBody, signal: AbortSignal): Promise<void> {
+  async write(body: UploadBody, controller: AbortController): Promise<void> {
     const { segment } = this.#session;
     if (!segment) throw new Error('a request without a segment has nothing to write');
-    const open = await this.#options.store.begin(segment.key);
+    const { store, pause } = this.#options;
+    const open = await store.begin(segment.key);
+    // For what was reported too early to be due, and then the client stalled.
+    const timer = setInterval(() => void this.#follow(controller), RECORD_MS);
+    const settle = async () => {
+      clearInterval(timer);
+      await this.#recording;
+    };
     try {
-      await this.#options.pause('upload:begun');
-      await open.write(this.#checked(body, signal), signal, {
-        passed: (bytes) => this.running.update(bytes),
-        boundary: (length) => this.#windows.push({ length, prefix: this.#prefix() }),
-        durable: (length, state) => this.#report(length, state),
+      await pause('upload:begun');
+      await open.write(this.#source(body, controller.signal), controller.signal, {
+        passed: (bytes) => this.#pass(bytes),
+        boundary: (length) => this.#endWindow(length),
+        durable: (length, state) => this.#report(length, state, controller),
       });
-      await this.#options.pause('upload:written');
-      await this.#seal(open, segment.id);
+      await pause('upload:written');
+      await this.#seal(open);
     } catch (error) {
-      if (!isFailure(error, 'UploadTaken', 'SizeInvalid', 'BlobTooLarge')) {
-        await this.#salvage(open, segment.id).catch((failure: unknown) => {
-          this.#options.log.warn(
-            { err: failure, upload: this.#session.id },
-            'what a broken request had sent could not be recorded',
-          );
-        });
-      }
+      await settle();
+      if (!isFailure(error, 'UploadTaken', 'SizeInvalid', 'BlobTooLarge')) await this.#salvage(open);
       throw error;
     } finally {
+      await settle();
       await open.close();
     }
   }
 
-  async *#checked(body: UploadBody, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *#source(body: UploadBody, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    yield* readBody(this.#options.store, this.#swallowed, { start: 0, end: this.swallowedBytes });
     const { maxBytes } = this.#options;
     const room = maxBytes - this.#session.offset;
     if (body.length !== undefined && body.length > room) throw tooLarge(maxBytes);
@@ -101,72 +117,97 @@ export class SegmentWriter {
     if (body.length !== undefined && length < body.length) throw wrongLength(body.length, 'fewer');
   }
 
-  async #seal(open: OpenSegment, id: number): Promise<void> {
-    const { size, objectSize, state } = await open.seal();
-    if (size !== this.#length) throw new Error(`${this.#length} bytes passed, but ${size} were sealed`);
-    this.sealed = { id, length: size, objectSize, state };
-    await this.#options.pause('upload:sealed');
+  /** What was swallowed is in the running digest already. */
+  #pass(bytes: Uint8Array): void {
+    const known = Math.min(Math.max(this.swallowedBytes - this.#passed, 0), bytes.length);
+    this.#passed += bytes.length;
+    if (known < bytes.length) this.running.update(bytes.subarray(known));
   }
 
-  /** The body broke off, or the store or the database did: keeps what is durable, as far as that can be. */
-  async #salvage(open: OpenSegment, id: number): Promise<void> {
-    try {
-      await this.#seal(open, id);
-      await this.record(false);
-    } catch (error) {
-      if (isFailure(error, 'UploadTaken')) return;
-      this.#options.log.warn(
-        { err: error, upload: this.#session.id },
-        'a segment could not be sealed after its request broke off',
-      );
-      // Poisoned, the segment counts as far as the store had vouched for it.
-      await this.#recordDurable();
-    }
+  #endWindow(length: number): void {
+    if (length > this.swallowedBytes) this.#windows.push({ length, prefix: this.#prefix() });
   }
 
-  async #report(length: number, state: SegmentState): Promise<void> {
+  async #report(length: number, state: SegmentState, controller: AbortController): Promise<void> {
     const window = this.#windows.find((candidate) => candidate.length === length);
-    if (!window) throw new Error(`the store reported ${length} bytes durable, which is no window's end`);
+    if (!window) return;
     this.#windows = this.#windows.filter((candidate) => candidate.length > length);
     this.#durable = { ...window, state };
-    const due = length - this.#recordedLength >= RECORD_BYTES || performance.now() - this.#recordedAt >= RECORD_MS;
-    if (due) await this.#recordDurable();
+    const due =
+      length - this.#recordedLength >= (this.#options.recordBytes ?? RECORD_BYTES) ||
+      performance.now() - this.#recordedAt >= RECORD_MS;
+    if (due) await this.#follow(controller);
+  }
+
+  /** Has the row follow what is durable. While the database is away the bytes go on, and the next time tells of them. */
+  #follow(controller: AbortController): Promise<void> {
+    this.#recording = this.#recording.then(async () => {
+      try {
+        await this.#recordDurable();
+      } catch (error) {
+        if (isFailure(error, 'UploadTaken')) controller.abort(error);
+        else this.#warn(error, 'the progress of an upload could not be recorded');
+      }
+    });
+    return this.#recording;
   }
 
   async #recordDurable(): Promise<void> {
     if (!this.#durable || this.#durable.length <= this.#recordedLength) return;
     const { length, prefix, state } = this.#durable;
-    await recordProgress(
-      this.#options.database,
-      this.#session,
-      { offset: this.#session.offset + length, length, objectSize: null, state, prefix, told: false },
-      this.#options.lifetimeSeconds,
-    );
+    const progress = { offset: prefix.size, segment: this.#grown(length, null, state), prefix, told: false };
+    await recordProgress(this.#options.database, this.#session, progress, this.#options.lifetimeSeconds);
     this.#recordedLength = length;
     this.#recordedAt = performance.now();
     await this.#options.pause('upload:recorded');
   }
 
+  async #seal(open: OpenSegment): Promise<void> {
+    const { size, objectSize, state } = await open.seal();
+    if (size !== this.#passed) throw new Error(`${this.#passed} bytes passed, but ${size} were sealed`);
+    this.#sealed = { objectSize, state };
+    await this.#options.pause('upload:sealed');
+  }
+
+  /** The body broke off, or the store did: keeps what is durable, as far as that can be. */
+  async #salvage(open: OpenSegment): Promise<void> {
+    await this.#seal(open).catch((error: unknown) => this.#warn(error, 'a broken segment could not be sealed'));
+    try {
+      if (this.#sealed) await this.record(false);
+      // Poisoned, the segment counts as far as the store had vouched for it.
+      else await this.#recordDurable();
+    } catch (error) {
+      if (!isFailure(error, 'UploadTaken')) this.#warn(error, 'what a broken request had sent could not be recorded');
+    }
+  }
+
+  #warn(error: unknown, message: string): void {
+    this.#options.log.warn({ err: error, upload: this.#session.id }, message);
+  }
+
   /**
-   * Records all that was sealed. @param told whether the client is about to be told.
-   * @throws 'UploadTaken'
+   * What there is to record of the sealed segment, in a transaction of the caller's or by `record`.
+   * @param told whether the client is about to be told.
    */
+  progress(told: boolean): Progress {
+    if (!this.#sealed) throw new Error('the segment is not sealed');
+    const { objectSize, state } = this.#sealed;
+    return { offset: this.offset, segment: this.#grown(this.#passed, objectSize, state), prefix: this.#prefix(), told };
+  }
+
+  /** @throws 'UploadTaken' */
   async record(told: boolean): Promise<void> {
-    await recordProgress(
-      this.#options.database,
-      this.#session,
-      {
-        offset: this.offset,
-        length: this.sealed?.length ?? 0,
-        objectSize: this.sealed?.objectSize ?? null,
-        state: this.sealed?.state ?? null,
-        prefix: this.#prefix(),
-        told,
-      },
-      this.#options.lifetimeSeconds,
-    );
-    this.recorded = true;
-    await this.#options.pause('upload:recorded');
+    const { database, lifetimeSeconds, pause } = this.#options;
+    await recordProgress(database, this.#session, this.progress(told), lifetimeSeconds);
+    this.#recorded = true;
+    await pause('upload:recorded');
+  }
+
+  /** A segment that holds no more than it swallowed has nothing to give: it stays a spare. */
+  #grown(length: number, objectSize: number | null, state: SegmentState): Progress['segment'] {
+    const { segment } = this.#session;
+    if (!segment || length <= this.swallowedBytes) return undefined;
+    return { id: segment.id, length, objectSize, state, swallowed: this.#swallowed.map(({ id }) => id) };
   }
 
   #prefix(): PrefixDigest {

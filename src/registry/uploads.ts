@@ -8,12 +8,11 @@ import { readBody, recoverSegments } from './bodies.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
 import { RunningDigests } from './running-digests.js';
 import { commitSession, isLinked } from './upload-commit.js';
+import { type Progress, recordProgress, rewindSession } from './upload-progress.js';
 import {
   cancelSession,
   createSession,
   getSession,
-  recordProgress,
-  rewindSession,
   type TakenSession,
   takenUpload,
   takeSession,
@@ -33,6 +32,8 @@ export interface UploadsOptions {
   /** Seconds after the last byte. */
   readonly lifetimeSeconds: number;
   readonly readGraceSeconds: number;
+  /** How many bytes may become durable before the session's row learns of it; 256 MiB unless a test wants fewer. */
+  readonly recordBytes?: number | undefined;
 }
 
 /** Bytes that a request brings for a session. */
@@ -59,7 +60,7 @@ export class Uploads {
   readonly #options: UploadsOptions;
   readonly #digests = new RunningDigests();
   /** The requests of this process that hold a session, so that whoever takes it stops them at once. */
-  readonly #writers = new Map<string, { epoch: number; controller: AbortController }>();
+  readonly #holders = new Map<string, { epoch: number; controller: AbortController }>();
 
   constructor(options: UploadsOptions) {
     this.#options = options;
@@ -92,8 +93,10 @@ export class Uploads {
    */
   async append(target: Target, body: UploadBody): Promise<number> {
     const session = await this.#take(target, body.from, true);
-    if (!isTaken(session)) throw new RegistryError('UploadUnknown', 'this upload is already committed');
-    const written = await this.#write(session, body, session.algorithm);
+    if (session.committedDigest !== null) throw committed();
+    const written = await this.#hold(session, (controller) =>
+      this.#write(session, body, session.algorithm, controller),
+    );
     await written.record(true);
     this.#digests.keep(session.id, session.epoch, written.running);
     return written.offset;
@@ -104,51 +107,74 @@ export class Uploads {
    * @throws as `append`, and 'DigestInvalid', after which the session is as it was before this request.
    */
   async finish(target: Target, digest: Digest, body: UploadBody | undefined): Promise<void> {
-    if (body) await this.#finishWithBytes(target, digest, body);
-    else await this.#finishWithout(target, digest);
+    try {
+      if (body) await this.#finishWithBytes(target, digest, body);
+      else await this.#finishWithout(target, digest);
+    } catch (error) {
+      // Sent twice at once: the other one may have committed it.
+      if (!isFailure(error, 'UploadTaken') || !(await this.#isCommitted(target, digest))) throw error;
+    }
   }
 
   async #finishWithBytes(target: Target, digest: Digest, body: UploadBody): Promise<void> {
     const session = await this.#take(target, body.from, true);
-    if (!isTaken(session)) return await this.#repeat(session, target, digest);
-    const written = await this.#write(session, body, algorithmOf(digest));
-    const actual = written.running.digest();
-    if (actual !== digest) {
-      await this.#rewind(session, written.start);
+    if (session.committedDigest !== null) return await this.#repeat(session, target, digest);
+    const algorithm = algorithmOf(digest);
+    const written = await this.#hold(session, async (controller) => {
+      const writer = await this.#write(session, body, algorithm, controller);
+      const actual = writer.running.digest();
+      if (actual === digest) return writer;
+      await this.#rewind(session, writer.swallowedBytes);
       throw wrongDigest(digest, actual);
-    }
-    await this.#commit(target, session, digest, written.offset, written.sealed);
+    });
+    await this.#commit(target, session, digest, written.progress(true));
   }
 
   async #finishWithout(target: Target, digest: Digest): Promise<void> {
-    const { database, store } = this.#options;
-    let session = await getSession(database, target.id, target.repository);
+    const { database } = this.#options;
+    const session = await getSession(database, target.id, target.repository);
     if (session.committedDigest !== null) return await this.#repeat(session, target, digest);
-    let known = prefixOf(session, algorithmOf(digest));
-    const whole = session.segments.every((segment) => segment.objectSize !== null || segment.length === 0);
-    if (known === undefined || !whole) {
-      const taken = await this.#take(target, 'offset', false);
-      if (!isTaken(taken)) return await this.#repeat(taken, target, digest);
-      session = taken;
-      await recoverSegments(database, store, taken.segments);
-      const running = await this.#catchUp(taken, algorithmOf(digest));
-      known = running.digest();
-      // Recorded before the answer: a second PUT, wherever it arrives, compares strings.
-      const prefix = { algorithm: running.algorithm, size: running.size, digest: known };
-      const progress = { offset: taken.offset, length: 0, objectSize: null, state: null, prefix, told: false };
-      await recordProgress(database, taken, progress, this.#options.lifetimeSeconds);
-      this.#digests.keep(taken.id, taken.epoch, running);
-    }
-    if (known !== digest) throw wrongDigest(digest, known);
-    if (session.body === null) throw takenUpload();
-    await this.#commit(target, { ...session, body: session.body }, digest, session.offset, undefined);
+    const known = prefixOf(session, algorithmOf(digest));
+    // Before it is taken: a wrong request must not stop a writer that is at work.
+    if (known !== undefined && known !== digest) throw wrongDigest(digest, known);
+    const whole = session.segments.every((segment) => segment.objectSize !== null);
+    if (known !== undefined && whole && session.body !== null)
+      return await this.#commit(target, { ...session, body: session.body }, digest);
+
+    const taken = await this.#take(target, 'offset', false);
+    if (taken.committedDigest !== null) return await this.#repeat(taken, target, digest);
+    const actual = await this.#hold(taken, (controller) => this.#digestOf(taken, algorithmOf(digest), controller));
+    if (actual !== digest) throw wrongDigest(digest, actual);
+    await this.#commit(target, taken, digest);
+  }
+
+  /** The digest of all that a session holds: from its row, or from its bytes, and then its row knows it. */
+  async #digestOf(session: TakenSession, algorithm: DigestAlgorithm, controller: AbortController): Promise<Digest> {
+    const { database, store, lifetimeSeconds } = this.#options;
+    await recoverSegments(database, store, session.segments);
+    const known = prefixOf(session, algorithm);
+    if (known !== undefined) return known;
+    const running = await this.#catchUp(session, algorithm, controller.signal);
+    // Recorded before the answer: a second PUT, wherever it arrives, compares strings.
+    const prefix = { algorithm, size: running.size, digest: running.digest() };
+    const progress = { offset: session.offset, segment: undefined, prefix, told: false };
+    await recordProgress(database, session, progress, lifetimeSeconds);
+    return prefix.digest;
   }
 
   /** A final PUT that was already answered once: the same answer, if it still holds. */
   async #repeat(session: UploadSession, target: Target, digest: Digest): Promise<void> {
     const holds =
       session.committedDigest === digest && (await isLinked(this.#options.database, target.repository, digest));
-    if (!holds) throw new RegistryError('UploadUnknown', 'this upload is already committed');
+    if (!holds) throw committed();
+  }
+
+  async #isCommitted(target: Target, digest: Digest): Promise<boolean> {
+    const [row] = await this.#options.database.query<{ digest: Digest | null }>(
+      'select committed_digest as digest from uploads where id = $1',
+      [target.id],
+    );
+    return row?.digest === digest;
   }
 
   async #take(target: Target, from: number | 'offset' | undefined, bringsBytes: boolean) {
@@ -156,87 +182,105 @@ export class Uploads {
     const session = await database.transaction((transaction) =>
       takeSession(transaction, { id: target.id, repository: target.repository, from, bringsBytes, lifetimeSeconds }),
     );
-    if (isTaken(session)) this.oust(session.id, session.epoch);
+    if (session.committedDigest === null) this.oust(session.id, session.epoch);
     await pause('upload:taken');
     return session;
   }
 
   /** Stops the request of this process that holds the session in an epoch before `epoch`, if there is one. */
   oust(id: string, epoch: number): void {
-    const writer = this.#writers.get(id);
-    if (writer && writer.epoch < epoch) writer.controller.abort(takenUpload());
+    const holder = this.#holders.get(id);
+    if (holder && holder.epoch < epoch) holder.controller.abort(takenUpload());
   }
 
-  /** Streams the bytes into the request's segment, which is sealed at the end, and hashes them as they pass. */
-  async #write(session: TakenSession, body: UploadBody, algorithm: DigestAlgorithm): Promise<SegmentWriter> {
-    const { database, store } = this.#options;
+  /** Runs what needs the session for a while; whoever takes it aborts the controller. @throws 'UploadTaken' then */
+  async #hold<T>(session: TakenSession, work: (controller: AbortController) => Promise<T>): Promise<T> {
     const controller = new AbortController();
     const holder = { epoch: session.epoch, controller };
-    this.#writers.set(session.id, holder);
+    // Two may come here in another order than they took the session in.
+    if ((this.#holders.get(session.id)?.epoch ?? 0) > session.epoch) throw takenUpload();
+    this.oust(session.id, session.epoch);
+    this.#holders.set(session.id, holder);
     try {
-      await recoverSegments(database, store, session.segments);
-      const start = await this.#catchUp(session, algorithm);
-      const writer = new SegmentWriter(session, start, start.copy(), this.#options);
-      try {
-        await writer.write(body, controller.signal);
-      } catch (error) {
-        if (isFailure(error, 'SizeInvalid', 'BlobTooLarge')) await this.#rewind(session, start);
-        else if (writer.recorded) this.#digests.keep(session.id, session.epoch, writer.running);
-        throw error;
-      }
-      return writer;
+      return await work(controller);
+    } catch (error) {
+      // A segment that the successor swallowed looks damaged to whoever still reads it.
+      if (isFailure(error, 'BlobDamaged') && !(await this.#isHeld(session))) throw takenUpload();
+      throw error;
     } finally {
-      if (this.#writers.get(session.id) === holder) this.#writers.delete(session.id);
+      if (this.#holders.get(session.id) === holder) this.#holders.delete(session.id);
     }
   }
 
+  async #isHeld(session: TakenSession): Promise<boolean> {
+    const rows = await this.#options.database.query('select from uploads where id = $1 and epoch = $2', [
+      session.id,
+      session.epoch,
+    ]);
+    return rows.length > 0;
+  }
+
+  /** Streams the bytes into the request's segment, which is sealed at the end, and hashes them as they pass. */
+  async #write(
+    session: TakenSession,
+    body: UploadBody,
+    algorithm: DigestAlgorithm,
+    controller: AbortController,
+  ): Promise<SegmentWriter> {
+    const { database, store } = this.#options;
+    await recoverSegments(database, store, session.segments);
+    const start = await this.#catchUp(session, algorithm, controller.signal);
+    const writer = new SegmentWriter(session, start, body.length, this.#options);
+    try {
+      await writer.write(body, controller);
+    } catch (error) {
+      if (isFailure(error, 'SizeInvalid', 'BlobTooLarge')) await this.#rewind(session, writer.swallowedBytes);
+      else if (writer.recorded) this.#digests.keep(session.id, session.epoch, writer.running);
+      throw error;
+    }
+    return writer;
+  }
+
   /** The running digest of all that the session holds; reads what this process has not seen pass. */
-  async #catchUp(session: TakenSession, algorithm: DigestAlgorithm): Promise<RunningDigest> {
+  async #catchUp(session: TakenSession, algorithm: DigestAlgorithm, signal: AbortSignal): Promise<RunningDigest> {
     const running = this.#digests.resume(session.id, algorithm, session);
     if (running.size === session.offset) return running;
-    const bytes = await readBody(this.#options.store, session.segments, { start: running.size, end: session.offset });
-    for await (const chunk of bytes) running.update(chunk);
+    await this.#options.pause('upload:catching-up');
+    const range = { start: running.size, end: session.offset };
+    for await (const bytes of readBody(this.#options.store, session.segments, range)) {
+      signal.throwIfAborted();
+      running.update(bytes);
+    }
     this.#digests.keep(session.id, session.epoch, running.copy());
     return running;
   }
 
-  async #rewind(session: TakenSession, start: RunningDigest): Promise<void> {
-    await this.#options.database.transaction((transaction) => rewindSession(transaction, session));
-    this.#digests.keep(session.id, session.epoch, start);
+  async #rewind(session: TakenSession, swallowedBytes: number): Promise<void> {
+    await this.#options.database.transaction((transaction) => rewindSession(transaction, session, swallowedBytes));
   }
 
+  /** @param progress what the request itself brought, if anything, recorded in the same transaction. */
   async #commit(
     target: Target,
     session: UploadSession & { body: number },
     digest: Digest,
-    size: number,
-    sealed: SegmentWriter['sealed'],
+    progress?: Progress,
   ): Promise<void> {
-    const { database, observers, pause, readGraceSeconds } = this.#options;
+    const { database, observers, pause, readGraceSeconds, lifetimeSeconds } = this.#options;
     const { repository, actor } = target;
+    const { id, body, epoch } = session;
+    const size = progress?.offset ?? session.offset;
     await pause('upload:before-commit');
     await database.transaction(async (transaction) => {
-      const { id, body, epoch } = session;
-      await commitSession(transaction, {
-        id,
-        repository,
-        body,
-        epoch,
-        digest,
-        size,
-        segment: sealed,
-        readGraceSeconds,
-      });
+      if (progress) await recordProgress(transaction, session, progress, lifetimeSeconds);
+      await commitSession(transaction, { id, repository, body, epoch, digest, size, readGraceSeconds });
       await announce(observers, { kind: 'blob-pushed', repository, digest, size }, actor, transaction);
       await pause('upload:in-commit');
     });
-    this.#digests.forget(session.id);
+    this.#digests.forget(id);
+    this.oust(id, epoch + 1);
     await pause('upload:committed');
   }
-}
-
-function isTaken(session: UploadSession | TakenSession): session is TakenSession {
-  return 'lastEpoch' in session;
 }
 
 /** The digest of all that the session holds, if its row knows it. */
@@ -249,4 +293,8 @@ function wrongDigest(wanted: Digest, actual: Digest): RegistryError {
   return new RegistryError('DigestInvalid', 'the uploaded bytes do not have this digest', {
     detail: { digest: wanted, uploaded: actual },
   });
+}
+
+function committed(): RegistryError {
+  return new RegistryError('UploadUnknown', 'this upload is already committed');
 }

@@ -8,12 +8,22 @@ const MiB = 1024 * KiB;
 
 /** Small chunks are gathered up to this size while a write is under way; a lone chunk is written at once. */
 const BATCH_BYTES = 256 * KiB;
+/** As many pieces as one writev takes; it also bounds what tiny ones cost beside their bytes. */
+const BATCH_CHUNKS = 1024;
 const MAX_WRITES = 16;
 /** An fdatasync every 16 MiB behind the writes was the fastest, and bounds what the last one has to wait for. */
 const SYNC_BYTES = 16 * MiB;
 const MAX_UNSYNCED_BYTES = 64 * MiB;
-/** A stalled upload's bytes become durable after this long, too. */
-const WINDOW_MS = 5_000;
+/** A stalled upload becomes durable after this long, too: in time for the record that is due after 5 seconds. */
+const WINDOW_MS = 4_000;
+
+/** What is used of a file that is appended to. */
+export type AppendFile = Pick<FileHandle, 'writev' | 'write' | 'datasync' | 'close'>;
+
+/** Creates a file that must not exist yet. */
+export type CreateFile = (path: string) => Promise<AppendFile>;
+
+const createNew: CreateFile = (path) => open(path, 'wx', 0o640);
 
 interface Batch {
   chunks: Uint8Array[];
@@ -38,16 +48,15 @@ export class DurableFile implements OpenSegment {
   readonly #operations = new Set<Promise<void>>();
   #failure: Error | undefined;
   #boundaries: number[] = [];
-  #reporting: Promise<void> | undefined;
-  #reportFailure: Error | undefined;
   #lastBoundary = 0;
+  #reporting: Promise<void> | undefined;
   #progress: WriteProgress | undefined;
-  #wake: (() => void) | undefined;
+  readonly #waiting = new Set<() => void>();
   #sealed: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
   private constructor(
-    readonly file: FileHandle,
+    readonly file: AppendFile,
     readonly budget: MemoryBudget,
     /** Resolves when the folder's entry for the file is durable. */
     readonly named: Promise<void>,
@@ -55,9 +64,17 @@ export class DurableFile implements OpenSegment {
     named.catch((error: unknown) => this.#fail(error));
   }
 
-  /** Creates `path`, which must not exist, and has the folder synced by `syncFolder` while the first bytes arrive. */
-  static async create(path: string, budget: MemoryBudget, syncFolder: () => Promise<void>): Promise<DurableFile> {
-    const file = await open(path, 'wx', 0o640).catch((error: unknown) => {
+  /**
+   * Creates `path`, which must not exist, and has the folder synced by `syncFolder` while the first bytes arrive.
+   * @throws 'StorageFull', 'Unavailable'
+   */
+  static async create(
+    path: string,
+    budget: MemoryBudget,
+    syncFolder: () => Promise<void>,
+    create: CreateFile = createNew,
+  ): Promise<DurableFile> {
+    const file = await create(path).catch((error: unknown) => {
       throw storageError(error);
     });
     return new DurableFile(file, budget, syncFolder());
@@ -65,9 +82,9 @@ export class DurableFile implements OpenSegment {
 
   async write(source: AsyncIterable<Uint8Array>, signal: AbortSignal, progress: WriteProgress): Promise<void> {
     this.#progress = progress;
-    const abort = () => this.#wake?.();
+    const stir = () => this.#stir();
     const timer = setInterval(() => this.#endWindow(), WINDOW_MS);
-    signal.addEventListener('abort', abort, { once: true });
+    signal.addEventListener('abort', stir, { once: true });
     try {
       for await (const chunk of source) {
         for (let at = 0; at < chunk.length; at += BATCH_BYTES) {
@@ -77,13 +94,14 @@ export class DurableFile implements OpenSegment {
       signal.throwIfAborted();
     } finally {
       clearInterval(timer);
-      signal.removeEventListener('abort', abort);
+      signal.removeEventListener('abort', stir);
     }
   }
 
   async #take(chunk: Uint8Array, signal: AbortSignal, progress: WriteProgress): Promise<void> {
     if (!this.budget.tryTake(chunk.length)) await this.budget.take(chunk.length, signal);
     try {
+      // Only the disk is waited for here, never a report: whoever holds memory must not wait for a database.
       await this.#until(
         () => this.#writes.length < MAX_WRITES && this.#taken - this.#synced < MAX_UNSYNCED_BYTES,
         signal,
@@ -100,18 +118,23 @@ export class DurableFile implements OpenSegment {
     this.#pump();
   }
 
-  /** Waits until `ready` holds; throws as soon as the file or the report failed or the signal is aborted. */
+  /** Waits until `ready` holds; throws as soon as the file failed or the signal is aborted. */
   async #until(ready: () => boolean, signal?: AbortSignal): Promise<void> {
     for (;;) {
       signal?.throwIfAborted();
       if (this.#failure) throw this.#failure;
-      if (this.#reportFailure) throw this.#reportFailure;
       if (ready()) return;
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
+        this.#waiting.add(resolve);
       });
-      this.#wake = undefined;
     }
+  }
+
+  /** Has all who wait look again. */
+  #stir(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const look of waiting) look();
   }
 
   #endWindow(): void {
@@ -124,11 +147,13 @@ export class DurableFile implements OpenSegment {
 
   #pump(): void {
     if (this.#failure) return;
-    const full = this.#queue.bytes >= BATCH_BYTES || this.#writes.length === 0;
-    if (this.#queue.bytes > 0 && full && this.#writes.length < MAX_WRITES) this.#track(this.#writeBatch());
+    const { chunks, bytes } = this.#queue;
+    const full = bytes >= BATCH_BYTES || chunks.length >= BATCH_CHUNKS || this.#writes.length === 0;
+    if (bytes > 0 && full && this.#writes.length < MAX_WRITES) this.#track(this.#writeBatch());
     const due =
-      this.#written - this.#synced >= SYNC_BYTES || (this.#boundaries[0] ?? Number.POSITIVE_INFINITY) <= this.#written;
-    if (due && !this.#syncing && this.#written > this.#synced) this.#track(this.#sync());
+      this.#written - this.#synced >= SYNC_BYTES ||
+      this.#boundaries.some((boundary) => boundary > this.#synced && boundary <= this.#written);
+    if (due && !this.#syncing) this.#track(this.#sync());
   }
 
   #track(operation: Promise<void>): void {
@@ -152,7 +177,7 @@ export class DurableFile implements OpenSegment {
       this.budget.give(bytes);
     }
     this.#pump();
-    this.#wake?.();
+    this.#stir();
   }
 
   async #sync(): Promise<void> {
@@ -161,6 +186,7 @@ export class DurableFile implements OpenSegment {
     try {
       await this.named;
       await this.file.datasync();
+      // A write that failed meanwhile may have been what this sync should have told of.
       if (this.#failure) return;
       this.#synced = covered;
       this.#report();
@@ -168,24 +194,22 @@ export class DurableFile implements OpenSegment {
       this.#fail(error);
     } finally {
       this.#syncing = false;
-      this.#wake?.();
+      this.#stir();
     }
     this.#pump();
   }
 
+  /** Tells of the last window that is durable; one report at a time, and the next one tells of the newest. */
   #report(): void {
     const size = this.#boundaries.filter((boundary) => boundary <= this.#synced).at(-1);
     if (size === undefined || this.#reporting || !this.#progress) return;
     this.#boundaries = this.#boundaries.filter((boundary) => boundary > size);
     this.#reporting = this.#progress
       .durable(size, null)
-      .catch((error: unknown) => {
-        this.#reportFailure = error instanceof Error ? error : new Error(String(error));
-      })
+      .catch((error: unknown) => this.#fail(error))
       .finally(() => {
         this.#reporting = undefined;
-        this.#wake?.();
-        if (!this.#reportFailure) this.#report();
+        this.#report();
       });
   }
 
@@ -193,7 +217,7 @@ export class DurableFile implements OpenSegment {
     this.#failure ??= storageError(error);
     this.budget.give(this.#queue.bytes);
     this.#queue = { chunks: [], bytes: 0 };
-    this.#wake?.();
+    this.#stir();
   }
 
   async seal(): Promise<{ size: number; objectSize: number; state: null }> {
@@ -203,14 +227,11 @@ export class DurableFile implements OpenSegment {
   }
 
   async #finish(): Promise<void> {
-    while (this.#reporting) await this.#reporting;
-    // What the report failed of is the writer's affair; here only the file counts.
-    this.#reportFailure = undefined;
-    this.#progress = undefined;
-    this.#boundaries = [this.#taken];
-    this.#pump();
+    // Reports go on: if a later sync fails, what earlier ones vouched for still counts.
+    this.#endWindow();
     await this.#until(() => this.#synced === this.#taken && !this.#syncing);
     await this.named;
+    while (this.#reporting) await this.#reporting;
     if (this.#failure) throw this.#failure;
   }
 
@@ -221,18 +242,17 @@ export class DurableFile implements OpenSegment {
 
   async #release(): Promise<void> {
     this.#progress = undefined;
-    this.#failure ??= new RegistryError('Unavailable', 'the segment was closed');
-    this.budget.give(this.#queue.bytes);
-    this.#queue = { chunks: [], bytes: 0 };
+    this.#fail(new RegistryError('Unavailable', 'the segment was closed'));
     // A descriptor is closed only when nothing uses it any more.
     while (this.#operations.size > 0) await Promise.all(this.#operations);
     await this.named.catch(() => undefined);
-    await this.file.close();
+    // What is sealed is durable; what is not was never vouched for: there is nothing left that this could tell.
+    await this.file.close().catch(() => undefined);
   }
 }
 
 /** Writes the chunks at `position`, also when the kernel takes them in several helpings. */
-async function writeAll(file: FileHandle, chunks: Uint8Array[], bytes: number, position: number): Promise<void> {
+async function writeAll(file: AppendFile, chunks: Uint8Array[], bytes: number, position: number): Promise<void> {
   let { bytesWritten } = await file.writev(chunks, position);
   if (bytesWritten === bytes) return;
   const rest = Buffer.concat(chunks);

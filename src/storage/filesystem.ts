@@ -1,9 +1,8 @@
-import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, opendir, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { RegistryError } from '../errors.js';
-import { DurableFile, storageError } from './durable-file.js';
+import { type CreateFile, DurableFile, storageError } from './durable-file.js';
 import type { MemoryBudget } from './memory-budget.js';
 import {
   findSegmentKey,
@@ -28,6 +27,8 @@ export interface FilesystemOptions {
   budget: MemoryBudget;
   /** Bytes that all downloads of the process may read ahead. */
   downloadMemory: number;
+  /** How a segment's file is created; tests put failing ones in. */
+  createFile?: CreateFile;
 }
 
 /**
@@ -37,20 +38,23 @@ export interface FilesystemOptions {
  *     <root>/<2 hex>/<key>          a segment, written once, in place
  */
 export class FilesystemStore implements SegmentStore {
-  readonly #root: string;
+  /** The folder. */
+  readonly root: string;
   readonly #budget: MemoryBudget;
   readonly #downloadMemory: number;
+  readonly #createFile: CreateFile | undefined;
   #reads = 0;
 
   constructor(options: FilesystemOptions) {
-    this.#root = options.root;
+    this.root = options.root;
     this.#budget = options.budget;
     this.#downloadMemory = options.downloadMemory;
+    this.#createFile = options.createFile;
   }
 
   async begin(key: SegmentKey): Promise<OpenSegment> {
     const path = this.#path(key);
-    return await DurableFile.create(path, this.#budget, () => syncFolder(dirname(path)));
+    return await DurableFile.create(path, this.#budget, () => syncFolder(dirname(path)), this.#createFile);
   }
 
   async recover(key: SegmentKey, length: number): Promise<{ objectSize: number | null }> {
@@ -62,22 +66,13 @@ export class FilesystemStore implements SegmentStore {
 
   async open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
     const path = this.#path(key);
-    let file = await openForReading(path, key, range);
-    let { size } = await file.stat();
-    if (size < range.end) {
-      // A network file system may remember a size from before the last write: only a fresh look counts.
-      await file.close();
-      file = await openForReading(path, key, range);
-      ({ size } = await file.stat());
-    }
-    if (size < range.end) {
-      await file.close();
-      throw damaged(key, range.end, size);
-    }
+    // A network file system may remember a size from before the last write: only a fresh look counts.
+    const file = (await openAtLeast(path, range.end)) ?? (await openAtLeast(path, range.end));
+    if (!file) throw damaged(key, range.end, (await this.stat(key))?.size ?? 0);
     this.#reads += 1;
     const share = this.#downloadMemory / (BUFFERS_PER_READ * this.#reads);
-    const highWaterMark = Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, 2 ** Math.floor(Math.log2(share))));
-    const stream = createReadStream('', { fd: file, start: range.start, end: range.end - 1, highWaterMark });
+    const bytes = Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, 2 ** Math.floor(Math.log2(share))));
+    const stream = readRange(file, key, range, bytes);
     stream.once('close', () => {
       this.#reads -= 1;
     });
@@ -100,9 +95,9 @@ export class FilesystemStore implements SegmentStore {
   }
 
   async *list(): AsyncIterable<SegmentKey> {
-    for (const folder of await readdir(this.#root)) {
+    for (const folder of await readdir(this.root)) {
       if (!/^[0-9a-f]{2}$/.test(folder)) continue;
-      for await (const entry of await opendir(join(this.#root, folder))) {
+      for await (const entry of await opendir(join(this.root, folder))) {
         const key = findSegmentKey(`${folder}/${entry.name}`);
         if (key) yield key;
       }
@@ -111,7 +106,7 @@ export class FilesystemStore implements SegmentStore {
 
   async readMarker(): Promise<string | undefined> {
     try {
-      return (await readFile(join(this.#root, MARKER), 'utf8')).trim();
+      return (await readFile(join(this.root, MARKER), 'utf8')).trim();
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw storageError(error);
@@ -119,39 +114,79 @@ export class FilesystemStore implements SegmentStore {
   }
 
   async mark(marker: string): Promise<void> {
-    await mkdir(this.#root, { recursive: true });
-    const strangers = (await readdir(this.#root)).filter(
+    await mkdir(this.root, { recursive: true });
+    const strangers = (await readdir(this.root)).filter(
       (name) => name !== 'lost+found' && !name.startsWith(`${MARKER}.`),
     );
     if (strangers.length > 0)
-      throw new Error(`the folder ${this.#root} holds ${strangers[0]} but no marker of Weighhouse`);
-    const temporary = join(this.#root, `${MARKER}.${process.pid}`);
+      throw new Error(`the folder ${this.root} holds ${strangers[0]} but no marker of Weighhouse`);
+    const temporary = join(this.root, `${MARKER}.${process.pid}`);
     const file = await open(temporary, 'w', 0o640);
     await file.writeFile(`${marker}\n`);
     await file.sync();
     await file.close();
-    await rename(temporary, join(this.#root, MARKER));
-    await syncFolder(this.#root);
-    await syncFolder(dirname(this.#root));
+    await rename(temporary, join(this.root, MARKER));
+    await syncFolder(this.root);
+    await syncFolder(dirname(this.root));
   }
 
   /** Makes the folders that keys are spread over, so that no upload has to. Before the first `begin`; idempotent. */
   async prepare(): Promise<void> {
-    const there = new Set(await readdir(this.#root));
+    const there = new Set(await readdir(this.root));
     const names = Array.from({ length: 256 }, (_, index) => index.toString(16).padStart(2, '0'));
     const missing = names.filter((name) => !there.has(name));
-    await Promise.all(missing.map((name) => mkdir(join(this.#root, name), { recursive: true, mode: 0o750 })));
-    if (missing.length > 0) await syncFolder(this.#root);
+    await Promise.all(missing.map((name) => mkdir(join(this.root, name), { recursive: true, mode: 0o750 })));
+    // Also when none is missing: whoever made them may have died before this.
+    await syncFolder(this.root);
+    await syncFolder(dirname(this.root));
   }
 
   #path(key: SegmentKey): string {
-    return join(this.#root, key);
+    return join(this.root, key);
   }
 }
 
-async function openForReading(path: string, key: SegmentKey, range: SegmentRange): Promise<FileHandle> {
-  return await open(path, 'r').catch((error: unknown) => {
-    throw isMissing(error) ? damaged(key, range.end, 0) : storageError(error);
+/** Opens the file if it is there and has at least `size` bytes. */
+async function openAtLeast(path: string, size: number): Promise<FileHandle | undefined> {
+  let file: FileHandle | undefined;
+  try {
+    file = await open(path, 'r');
+    if ((await file.stat()).size >= size) return file;
+    await file.close();
+    return undefined;
+  } catch (error) {
+    await file?.close().catch(() => undefined);
+    if (isMissing(error)) return undefined;
+    throw storageError(error);
+  }
+}
+
+/** Reads the range by pieces of `bytes`, and closes the file at its end or when it is destroyed. */
+function readRange(file: FileHandle, key: SegmentKey, range: SegmentRange, bytes: number): Readable {
+  let at = range.start;
+  async function next(): Promise<Buffer | null> {
+    const wanted = Math.min(bytes, range.end - at);
+    if (wanted === 0) return null;
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(wanted), 0, wanted, at);
+    if (bytesRead === 0) throw damaged(key, range.end, at);
+    at += bytesRead;
+    return buffer.subarray(0, bytesRead);
+  }
+  return new Readable({
+    highWaterMark: bytes,
+    read() {
+      next().then(
+        (piece) => this.push(piece),
+        (error: unknown) => this.destroy(storageError(error)),
+      );
+    },
+    destroy(error, done) {
+      // Waits for a read under way before it closes.
+      file.close().then(
+        () => done(error),
+        () => done(error),
+      );
+    },
   });
 }
 

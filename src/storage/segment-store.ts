@@ -32,7 +32,10 @@ export interface WriteProgress {
   passed(bytes: Uint8Array): void;
   /** Synchronously, between two `passed`: a window ends at `size`, which may be reported durable later. */
   boundary(size: number): void;
-  /** Everything up to `size`, which was a boundary, would survive a crash. The next report waits for the promise. */
+  /**
+   * Everything up to `size`, which was a boundary, would survive a crash. The next report waits for the promise, which
+   * must not reject; bytes are taken meanwhile.
+   */
   durable(size: number, state: SegmentState): Promise<void>;
 }
 
@@ -40,7 +43,8 @@ export interface WriteProgress {
 export interface OpenSegment {
   /**
    * Appends what `source` yields. Resolves when the source ended and every byte was taken (not yet durable).
-   * @throws what the source, the signal or `progress.durable` threw: the segment can still be sealed with what passed;
+   * @param signal ends it; the source must heed it too, also while it waits.
+   * @throws what the source threw or the signal's reason: the segment can still be sealed with what passed;
    * 'StorageFull' or 'Unavailable' when the store failed: then it is poisoned and only what was reported durable counts.
    */
   write(source: AsyncIterable<Uint8Array>, signal: AbortSignal, progress: WriteProgress): Promise<void>;
@@ -57,7 +61,7 @@ export interface SegmentStore {
   /** Takes up a segment whose writer is gone, so that [0, length) can be read; neither extends nor cuts it. Idempotent. */
   recover(key: SegmentKey, length: number, state: SegmentState): Promise<{ objectSize: number | null }>;
   /**
-   * Streams a range; the caller reads it to its end or destroys it.
+   * Streams a range, which is not empty; the caller reads it to its end or destroys it.
    * @throws 'BlobDamaged' before the first byte if the object is gone or too short; the stream errs if it turns out so later.
    */
   open(key: SegmentKey, range: SegmentRange): Promise<Readable>;

@@ -9,6 +9,7 @@ import type { Actor, ChangeObserver } from '../../src/registry/changes.js';
 import { checkMarkers } from '../../src/registry/installation.js';
 import { createRegistry, type Registry } from '../../src/registry/registry.js';
 import type { UploadBody } from '../../src/registry/uploads.js';
+import type { CreateFile } from '../../src/storage/durable-file.js';
 import { FilesystemStore } from '../../src/storage/filesystem.js';
 import { MemoryBudget } from '../../src/storage/memory-budget.js';
 import type { SegmentStore } from '../../src/storage/segment-store.js';
@@ -83,14 +84,20 @@ export class Site {
       observers?: ChangeObserver[];
       store?: (store: FilesystemStore) => SegmentStore;
       uploadLifetimeSeconds?: number;
+      /** Another way to the same database. */
+      url?: string;
+      createFile?: CreateFile;
+      uploadMemory?: number;
+      recordBytes?: number;
     } = {},
   ): Rooms {
-    const database = connect({ url: this.testDatabase.url, pool: options.pool ?? 5, timeout: 10 });
+    const database = connect({ url: options.url ?? this.testDatabase.url, pool: options.pool ?? 5, timeout: 10 });
     this.#opened.push(database);
     const store = new FilesystemStore({
       root: this.root,
-      budget: new MemoryBudget(16 * 1024 * 1024),
+      budget: new MemoryBudget(options.uploadMemory ?? 16 * 1024 * 1024),
       downloadMemory: 16 * 1024 * 1024,
+      ...(options.createFile && { createFile: options.createFile }),
     });
     const pauses = new Pauses();
     const registry = createRegistry({
@@ -102,6 +109,7 @@ export class Site {
       blobMaxBytes: 1024 * 1024 * 1024,
       uploadLifetimeSeconds: options.uploadLifetimeSeconds ?? 3600,
       readGraceSeconds: 60,
+      recordBytes: options.recordBytes,
     });
     return { registry, database, store, pauses };
   }

@@ -71,6 +71,8 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     REGISTRY_BCRYPT_COST: '4',
     REGISTRY_WORKERS: '2',
     REGISTRY_DATABASE_URL: database?.url ?? '',
+    // The whole suite passes with one connection a process, too.
+    REGISTRY_DATABASE_POOL: process.env.TEST_DATABASE_POOL ?? '',
     ...options.environment,
   };
   const server = new Server(folder, `127.0.0.1:${port}`, environment, database);

@@ -49,8 +49,11 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
       return;
     }
     if (xAccelPrefix !== '' && blob.wholeObject !== undefined) {
-      // nginx reads the Range and If-Range headers itself.
+      // nginx would send what it finds: that all of it is there is seen to here.
+      if (blob.size > 0) await (await blob.open({ start: blob.size - 1, end: blob.size }))[Symbol.asyncDispose]();
+      // nginx reads the Range and If-Range headers itself. An empty text keeps the type, which null would take away.
       ctx.status = 200;
+      ctx.body = '';
       ctx.set('X-Accel-Redirect', xAccelPrefix + blob.wholeObject);
       return;
     }
@@ -58,8 +61,9 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
       ? parseRangeHeader(ctx.get('Range') || undefined, blob.size, rangesMax)
       : 'whole';
     if (ranges === 'unsatisfiable') {
+      // This answer is not the blob, and is not to be kept.
+      for (const name of ['ETag', 'Cache-Control', 'Docker-Content-Digest', 'Content-Type']) ctx.remove(name);
       ctx.status = 416;
-      ctx.remove('ETag');
       ctx.set('Content-Range', unsatisfiedContentRange(blob.size));
       ctx.body = {
         errors: [{ code: 'SIZE_INVALID', message: `no byte of this range is in the blob, which has ${blob.size}` }],

@@ -50,13 +50,19 @@ const responses: Record<Failure, readonly [status: number, code: Code]> = {
   ClientGone: [400, 'UNKNOWN'],
 };
 
+/** When to come again, where nobody knows better, in seconds. */
+const RETRY_SECONDS = 5;
+
 /** Answers a failure as the specification wants it. */
 export const writeFailure: WriteFailure = (ctx, error) => {
   const [status, code] = responses[error.failure];
   ctx.status = status;
   ctx.set('Docker-Distribution-API-Version', 'registry/2.0');
   if (error.failure === 'Unauthorized') ctx.set('WWW-Authenticate', 'Basic realm="Weighhouse", charset="UTF-8"');
-  if (error.retryAfter !== undefined) ctx.set('Retry-After', String(error.retryAfter));
+  const retryAfter = error.retryAfter ?? (status === 503 || status === 429 ? RETRY_SECONDS : undefined);
+  if (retryAfter !== undefined) ctx.set('Retry-After', String(retryAfter));
+  if (error.failure === 'MethodUnsupported' && Array.isArray(error.detail?.allowed))
+    ctx.set('Allow', error.detail.allowed.join(', '));
   if (error.failure === 'UploadOutOfOrder') {
     const offset = Number(error.detail?.offset);
     ctx.set('Location', ctx.path);

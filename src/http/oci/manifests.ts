@@ -9,6 +9,7 @@ import { authorize } from '../authenticate.js';
 import { actorOf, type Context } from '../context.js';
 import { readWhole } from '../request-body.js';
 import { nameOf, parameters, part } from './parameters.js';
+import { warn } from './warning.js';
 
 export interface ManifestRoutesOptions {
   readonly manifests: Manifests;
@@ -71,6 +72,8 @@ export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs }: M
     ctx.set('Content-Length', '0');
     if (named.length > 0) ctx.set('OCI-Tag', named);
     if (manifest.subject) ctx.set('OCI-Subject', manifest.subject);
+    if (!declaresMediaType(payload))
+      warn(ctx, 'the manifest has no mediaType field; clients may take it for another type');
   }
 
   /** DELETE (end-9): of a tag, which leaves the manifest, or of a manifest with all its tags. */
@@ -96,6 +99,11 @@ function parseReferenceToRead(text: string): Reference {
     if (!(error instanceof RegistryError) || error.failure !== 'TagInvalid') throw error;
     throw new RegistryError('ManifestUnknown', error.message, { cause: error });
   }
+}
+
+/** Whether a manifest that is known to be well formed says what it is. */
+function declaresMediaType(payload: Buffer): boolean {
+  return Boolean((JSON.parse(payload.toString('utf8')) as { mediaType?: unknown }).mediaType);
 }
 
 function describe(ctx: Context, manifest: StoredManifest): void {

@@ -13,11 +13,12 @@ export function nameOf(ctx: Context): RepositoryName {
   return parseRepositoryName(part(ctx, 'name'));
 }
 
-/** A parameter of the query that may be given once. @throws 'ParameterInvalid' */
+/** A parameter of the query that may be given once, and without a NUL, which PostgreSQL can't hold. @throws 'ParameterInvalid' */
 export function parameter(ctx: Context, name: string): string | undefined {
   const value = ctx.query[name];
   if (Array.isArray(value))
     throw new RegistryError('ParameterInvalid', `the parameter ${name} is given ${value.length} times`);
+  if (value?.includes('\0')) throw new RegistryError('ParameterInvalid', `the parameter ${name} holds a NUL`);
   return value;
 }
 
@@ -33,7 +34,6 @@ export function pageOf(ctx: Context, max: number): { limit: number; last: string
   if (n !== undefined && !/^[0-9]{1,15}$/.test(n))
     throw new RegistryError('ParameterInvalid', 'the parameter n must be a whole number');
   const last = parameter(ctx, 'last') ?? '';
-  if (last.includes('\0')) throw new RegistryError('ParameterInvalid', 'the parameter last holds a NUL');
   return { limit: Math.min(n === undefined ? max : Number(n), max), last };
 }
 

@@ -1,6 +1,6 @@
 import Router from '@koa/router';
 import { RegistryError } from '../../errors.js';
-import type { RequestState } from '../context.js';
+import type { Context, RequestState } from '../context.js';
 import { type BlobRoutesOptions, blobHandlers } from './blobs.js';
 import { type ListRoutesOptions, listHandlers } from './lists.js';
 import { type ManifestRoutesOptions, manifestHandlers } from './manifests.js';
@@ -14,7 +14,7 @@ export interface OciRoutesOptions
 
 /** The endpoints of the distribution specification ("Endpoints"), line by line. A name may hold any number of slashes. */
 export function ociRoutes(options: OciRoutesOptions): Router<RequestState> {
-  const router = new Router<RequestState>();
+  const router = new Router<RequestState>({ sensitive: true });
   const blobs = blobHandlers(options);
   const uploads = uploadHandlers(options);
   const manifests = manifestHandlers(options);
@@ -44,12 +44,17 @@ export function ociRoutes(options: OciRoutesOptions): Router<RequestState> {
   router.get('/v2/*name/tags/list', lists.tags);
   router.get('/v2/*name/referrers/:digest', lists.referrers);
 
-  router.use(
-    router.allowedMethods({
-      throw: true,
-      methodNotAllowed: () => new RegistryError('MethodUnsupported', 'this endpoint does not support this method'),
-      notImplemented: () => new RegistryError('MethodUnsupported', 'this registry does not support this method'),
-    }),
-  );
   return router;
+}
+
+/**
+ * Refuses what no route took.
+ * @throws 'MethodUnsupported', with the methods that the path knows, or 'RouteUnknown'
+ */
+export function unrouted(ctx: Pick<Context, 'matched'>): never {
+  const allowed = new Set((ctx.matched ?? []).flatMap((route) => route.methods));
+  if (allowed.size === 0) throw new RegistryError('RouteUnknown', 'no such endpoint');
+  throw new RegistryError('MethodUnsupported', 'this endpoint does not support this method', {
+    detail: { allowed: [...allowed].sort() },
+  });
 }

@@ -9,6 +9,7 @@ import { actorOf, type Context } from '../context.js';
 import { contentLength, hasBody, readRequest } from '../request-body.js';
 import { uploadRange } from './failures.js';
 import { nameOf, parameter, part } from './parameters.js';
+import { warn } from './warning.js';
 
 export interface UploadRoutesOptions {
   readonly uploads: Uploads;
@@ -40,7 +41,7 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
       return;
     }
     try {
-      await uploads.finish(target, digest, hasBody(ctx.req) ? bodyOf(ctx) : undefined);
+      await uploads.finish(target, digest, bodyOf(ctx));
     } catch (error) {
       // Nobody was told of the session, so nobody can go on with it.
       await uploads.cancel(target).catch(() => undefined);
@@ -66,8 +67,13 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
   /** PATCH of a session (end-5). */
   async function patch(ctx: Context): Promise<void> {
     const target = targetOf(ctx);
-    const offset = hasBody(ctx.req) ? await uploads.append(target, bodyOf(ctx)) : await uploads.status(target);
+    const body = bodyOf(ctx);
+    const offset = body ? await uploads.append(target, body) : await uploads.status(target);
     accepted(ctx, target.repository, target.id, offset);
+    // The last chunk may be small, so only what came before this one can be wrong.
+    const begin = offset - (body?.length ?? offset);
+    if (begin > 0 && begin < chunkMinBytes)
+      warn(ctx, `chunks before the last should have at least ${chunkMinBytes} bytes (OCI-Chunk-Min-Length)`);
   }
 
   /** PUT of a session: its end (end-6). */
@@ -76,7 +82,9 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
     const wanted = parameter(ctx, 'digest');
     if (wanted === undefined) throw new RegistryError('DigestInvalid', 'the parameter digest is missing');
     const digest = parseDigest(wanted);
-    await uploads.finish(target, digest, await finalBody(ctx));
+    const body = bodyOf(ctx);
+    if (body === undefined || body.length !== undefined) await uploads.finish(target, digest, body);
+    else await finishChunked(target, digest, body);
     created(ctx, target.repository, digest);
   }
 
@@ -102,10 +110,13 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
     return { id, repository, actor: actorOf(ctx) };
   }
 
-  function bodyOf(ctx: Context): UploadBody {
+  /** The bytes that the request brings, if it brings any. @throws 'RangeInvalid', 'SizeInvalid' */
+  function bodyOf(ctx: Context): UploadBody | undefined {
     const header = ctx.req.headers['content-range'];
+    const length = hasBody(ctx.req) ? contentLength(ctx.req) : 0;
+    // There is no way to write the range of nothing, so clients that bring nothing may write anything.
+    if (length === 0 && !isContentRange(header)) return undefined;
     const range = header === undefined ? undefined : parseContentRange(header);
-    const length = contentLength(ctx.req);
     if (range && length !== undefined && range.end - range.start !== length) {
       throw new RegistryError(
         'SizeInvalid',
@@ -119,26 +130,35 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
     };
   }
 
-  /** The last bytes, if the closing PUT brings any; a chunked body tells only by its first byte whether it does. */
-  async function finalBody(ctx: Context): Promise<UploadBody | undefined> {
-    if (!hasBody(ctx.req)) return undefined;
-    const body = bodyOf(ctx);
-    if (body.length !== undefined) return body;
+  /** A chunked body tells only by its first byte whether the closing PUT brings the last bytes or none. */
+  async function finishChunked(target: ReturnType<typeof targetOf>, digest: Digest, body: UploadBody): Promise<void> {
     const controller = new AbortController();
     const bytes = body.read(controller.signal)[Symbol.asyncIterator]();
-    const first = await bytes.next();
-    if (first.done) return undefined;
-    return {
-      ...body,
-      async *read(signal) {
-        signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true });
-        yield first.value;
-        yield* { [Symbol.asyncIterator]: () => bytes };
-      },
-    };
+    try {
+      const first = await bytes.next();
+      if (first.done) return await uploads.finish(target, digest, undefined);
+      await uploads.finish(target, digest, {
+        ...body,
+        async *read(signal) {
+          signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true });
+          yield first.value;
+          yield* { [Symbol.asyncIterator]: () => bytes };
+        },
+      });
+    } finally {
+      await bytes.return?.();
+    }
   }
 
   return { post, patch, put, get, cancel };
+}
+
+function isContentRange(header: string | undefined): boolean {
+  try {
+    return header !== undefined && parseContentRange(header).end > 0;
+  } catch {
+    return false;
+  }
 }
 
 function accepted(ctx: Context, repository: RepositoryName, id: string, offset: number): void {

@@ -1,0 +1,220 @@
+// What the tests of races share: two "processes" on one database and one folder, and looks into both.
+import { appendFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { type Failure, RegistryError } from '../../src/errors.js';
+import { type Digest, digestOf } from '../../src/oci/digest.js';
+import type { RepositoryName } from '../../src/oci/name.js';
+import type { FilesystemStore } from '../../src/storage/filesystem.js';
+import type {
+  OpenSegment,
+  SegmentKey,
+  SegmentRange,
+  SegmentStore,
+  WriteProgress,
+} from '../../src/storage/segment-store.js';
+import { ACTOR, bodyOf, repository, type Rooms } from '../support/rooms.js';
+
+export const NAME = repository('team/model');
+export const OTHER = repository('other/model');
+
+/** Bytes that differ at every place and for every seed. */
+export function bytesOf(length: number, seed = 1): Buffer {
+  const bytes = Buffer.alloc(length);
+  let state = seed * 2_654_435_761;
+  for (let at = 0; at < length; at++) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    bytes[at] = state >>> 24;
+  }
+  return bytes;
+}
+
+export function sha256(...bytes: Uint8Array[]): Digest {
+  return digestOf('sha256', Buffer.concat(bytes));
+}
+
+export function targetOf(id: string, name: RepositoryName = NAME) {
+  return { id, repository: name, actor: ACTOR };
+}
+
+/** Opens a session. */
+export async function begin(rooms: Rooms, name: RepositoryName = NAME): Promise<ReturnType<typeof targetOf>> {
+  return targetOf(await rooms.registry.uploads.create(name, 'sha256', ACTOR), name);
+}
+
+/** Pushes a blob. */
+export async function push(rooms: Rooms, bytes: Uint8Array, name: RepositoryName = NAME): Promise<Digest> {
+  const digest = sha256(bytes);
+  await rooms.registry.uploads.finish(await begin(rooms, name), digest, bodyOf([bytes]));
+  return digest;
+}
+
+/** 'done', or the failure with which it ends. */
+export async function outcome(work: Promise<unknown>): Promise<Failure | 'done'> {
+  try {
+    await work;
+    return 'done';
+  } catch (error) {
+    if (error instanceof RegistryError) return error.failure;
+    throw error;
+  }
+}
+
+/** Whether a promise is still open after `ms`. */
+export async function stillWaits(work: Promise<unknown>, ms = 150): Promise<boolean> {
+  const waiting = Symbol();
+  const timer = new Promise((resolve) => setTimeout(() => resolve(waiting), ms));
+  return (await Promise.race([work.catch(() => undefined), timer])) === waiting;
+}
+
+/** A point in a body at which its client waits. */
+export function stall() {
+  let go = () => {};
+  let fail: (error: Error) => void = () => {};
+  let arrive = () => {};
+  const free = new Promise<void>((resolve, reject) => {
+    go = resolve;
+    fail = reject;
+  });
+  free.catch(() => undefined);
+  const reached = new Promise<void>((resolve) => {
+    arrive = resolve;
+  });
+  const wait = async () => {
+    arrive();
+    await free;
+  };
+  return {
+    wait,
+    reached,
+    go: () => go(),
+    breakOff: () => fail(new RegistryError('ClientGone', 'the client broke off')),
+  };
+}
+
+export async function read(rooms: Rooms, digest: Digest, name: RepositoryName = NAME): Promise<Buffer> {
+  const blob = await rooms.registry.blobs.getOpenable(name, digest);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of await blob.open({ start: 0, end: blob.size })) pieces.push(piece);
+  return Buffer.concat(pieces);
+}
+
+export interface UploadRow {
+  readonly body: number | null;
+  readonly epoch: number;
+  readonly offset: number;
+  readonly told: number;
+  readonly prefixSize: number;
+  readonly prefixDigest: Digest | null;
+}
+
+export async function uploadRow(rooms: Rooms, id: string): Promise<UploadRow | undefined> {
+  const [row] = await rooms.database.query<UploadRow>(
+    `select body, epoch, "offset", told_offset as told, prefix_size as "prefixSize", prefix_digest as "prefixDigest"
+       from uploads where id = $1`,
+    [id],
+  );
+  return row;
+}
+
+export interface SegmentRow {
+  readonly key: SegmentKey;
+  readonly position: number | null;
+  readonly length: number;
+  readonly objectSize: number | null;
+}
+
+/** Every segment of an upload, by its key, in the order of the body; spares last. */
+export async function segmentRows(rooms: Rooms, id: string): Promise<SegmentRow[]> {
+  return await rooms.database.query<SegmentRow>(
+    `select key, position, length, object_size as "objectSize" from segments where key like '%/' || $1::text || '.%'
+      order by position nulls last, key`,
+    [id],
+  );
+}
+
+/** The keys of an upload that wait for removal, with the seconds until then. */
+export async function removalRows(rooms: Rooms, id = ''): Promise<{ key: string; seconds: number }[]> {
+  return await rooms.database.query<{ key: string; seconds: number }>(
+    `select key, extract(epoch from not_before - now())::float as seconds from removals
+      where key like '%/' || $1::text || '%' order by key`,
+    [id],
+  );
+}
+
+/** A store that passes everything on. */
+export class PassingStore implements SegmentStore {
+  constructor(readonly inner: FilesystemStore) {}
+
+  begin(key: SegmentKey): Promise<OpenSegment> {
+    return this.inner.begin(key);
+  }
+  recover(key: SegmentKey, length: number): Promise<{ objectSize: number | null }> {
+    return this.inner.recover(key, length);
+  }
+  open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
+    return this.inner.open(key, range);
+  }
+  stat(key: SegmentKey): Promise<{ size: number } | undefined> {
+    return this.inner.stat(key);
+  }
+  remove(key: SegmentKey): Promise<void> {
+    return this.inner.remove(key);
+  }
+  list(): AsyncIterable<SegmentKey> {
+    return this.inner.list();
+  }
+  readMarker(): Promise<string | undefined> {
+    return this.inner.readMarker();
+  }
+  mark(marker: string): Promise<void> {
+    return this.inner.mark(marker);
+  }
+}
+
+/** Remembers what was read of it. */
+export class CountingStore extends PassingStore {
+  readonly reads: { key: SegmentKey; range: SegmentRange }[] = [];
+
+  override open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
+    this.reads.push({ key, range });
+    return super.open(key, range);
+  }
+}
+
+/**
+ * Reports every chunk as a durable window of its own, so that with `recordBytes: 1` each is recorded at once; or, if it
+ * `lags`, only when the next one has passed.
+ */
+export class EagerStore extends PassingStore {
+  constructor(
+    inner: FilesystemStore,
+    readonly lags = false,
+  ) {
+    super(inner);
+  }
+
+  override async begin(key: SegmentKey): Promise<OpenSegment> {
+    const { lags } = this;
+    const path = join(this.inner.root, key);
+    await appendFile(path, '', { flag: 'ax' });
+    let size = 0;
+    return {
+      async write(source, signal, progress: WriteProgress) {
+        for await (const bytes of source) {
+          signal.throwIfAborted();
+          await appendFile(path, bytes);
+          const before = size;
+          progress.passed(bytes);
+          size += bytes.length;
+          progress.boundary(size);
+          const durable = lags ? before : size;
+          if (durable > 0) await progress.durable(durable, null);
+        }
+        signal.throwIfAborted();
+      },
+      seal: () => Promise.resolve({ size, objectSize: size, state: null }),
+      close: () => Promise.resolve(),
+    };
+  }
+}

@@ -1,0 +1,60 @@
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Whether a process runs; one that nobody reaps doesn't. */
+export async function isAlive(pid: number): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  return status !== '' && !/\) [ZX] /.test(status);
+}
+
+/** Sends a signal; a process that is gone is as good. */
+export function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+export async function childrenOf(pid: number): Promise<number[]> {
+  const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+  return text.split(' ').filter(Boolean).map(Number);
+}
+
+/** What a process has open, as the kernel names it. */
+export async function descriptorsOf(pid: number): Promise<string[]> {
+  const names = await readdir(`/proc/${pid}/fd`).catch(() => []);
+  const targets = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')));
+  return targets.filter((target) => target !== '');
+}
+
+/** The sockets of a TCP port of this machine, under the names that `descriptorsOf` gives. */
+export async function socketsAt(port: number): Promise<Set<string>> {
+  const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const lines = (await readFile('/proc/net/tcp', 'utf8')).split('\n').map((line) => line.trim().split(/\s+/));
+  return new Set(lines.filter((fields) => fields[1]?.endsWith(wanted)).map((fields) => `socket:[${fields[9]}]`));
+}
+
+/** Memory of a process in MiB: resident, its proportional share, and the highest that was ever resident. */
+export async function memoryOf(pid: number): Promise<{ rss: number; pss: number; peak: number }> {
+  const [status, rollup] = await Promise.all([
+    readFile(`/proc/${pid}/status`, 'utf8').catch(() => ''),
+    readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => ''),
+  ]);
+  const mebibytes = (text: string, name: string) =>
+    Math.round(Number(new RegExp(`^${name}:\\s+([0-9]+) kB`, 'm').exec(text)?.[1] ?? 0) / 1024);
+  return { rss: mebibytes(status, 'VmRSS'), pss: mebibytes(rollup, 'Pss'), peak: mebibytes(status, 'VmHWM') };
+}
+
+/** Waits until `check` holds. @throws Error that says what did not come to pass. */
+export async function until(
+  what: string,
+  check: () => Promise<boolean> | boolean,
+  milliseconds = 20_000,
+): Promise<void> {
+  const deadline = performance.now() + milliseconds;
+  while (!(await check())) {
+    if (performance.now() > deadline) throw new Error(`it did not come to pass that ${what}`);
+    await sleep(20);
+  }
+}

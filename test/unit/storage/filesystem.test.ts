@@ -1,0 +1,79 @@
+import { mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { FilesystemStore } from '../../../src/storage/filesystem.js';
+import { MemoryBudget } from '../../../src/storage/memory-budget.js';
+import {
+  describeSegmentStore,
+  failureOf,
+  never,
+  newKey,
+  pattern,
+  sourceOf,
+  Witness,
+} from './segment-store-contract.js';
+
+async function make() {
+  const root = await mkdtemp(join(tmpdir(), 'weighhouse-store-'));
+  const budget = new MemoryBudget(8 * 1024 * 1024);
+  const store = new FilesystemStore({ root, budget, downloadMemory: 8 * 1024 * 1024 });
+  await store.mark('marker');
+  await store.prepare();
+  return { root, budget, store, dispose: () => rm(root, { recursive: true, force: true }) };
+}
+
+describeSegmentStore('the file system', make);
+
+describe('segments as files', () => {
+  let made: Awaited<ReturnType<typeof make>>;
+
+  beforeEach(async () => {
+    made = await make();
+  });
+  afterEach(async () => await made.dispose());
+
+  async function put(length: number) {
+    const key = newKey();
+    const segment = await made.store.begin(key);
+    await segment.write(sourceOf([pattern(length)]), never, new Witness());
+    await segment.seal();
+    await segment.close();
+    return key;
+  }
+
+  it('breaks a stream whose file gets shorter under it', async () => {
+    const key = await put(4_000_000);
+    const stream = await made.store.open(key, { start: 0, end: 4_000_000 });
+    await truncate(join(made.root, key), 100);
+    const all = async () => {
+      for await (const _ of stream);
+    };
+    expect(await failureOf(all())).to.equal('BlobDamaged');
+  });
+
+  it('leaves no descriptor and no memory behind', async () => {
+    const before = (await readdir('/proc/self/fd')).length;
+    const key = await put(100_000);
+    expect(await failureOf(made.store.open(key, { start: 0, end: 200_000 }))).to.equal('BlobDamaged');
+    for (let time = 0; time < 10; time++) {
+      const stream = await made.store.open(key, { start: 0, end: 100_000 });
+      for await (const _ of stream) break;
+    }
+    await (await made.store.begin(newKey())).close();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect((await readdir('/proc/self/fd')).length).to.equal(before);
+    expect(made.budget.free).to.equal(made.budget.total);
+  });
+
+  it('lists no stranger’s files, and does not mark a folder that holds any', async () => {
+    await writeFile(join(made.root, '00', 'notes.txt'), 'x');
+    for await (const key of made.store.list()) expect.fail(key);
+    await rm(join(made.root, 'weighhouse.marker'));
+    let message = '';
+    await made.store.mark('marker').catch((error: Error) => {
+      message = error.message;
+    });
+    expect(message).to.match(/holds/);
+  });
+});
