@@ -14,7 +14,7 @@ export function createLog(level: string, destination?: DestinationStream): Log {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     mixin: () => requestContext.getStore() ?? {},
-    redact: ['headers.authorization', 'authorization', 'key', 'secret', 'password'],
+    redact: ['err.rawPacket', 'headers.authorization', 'authorization', 'key', 'secret', 'password'],
   };
   return destination ? pino(options, destination) : pino(options);
 }

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { runCommand } from './support/command.js';
-import { EmbeddedSite } from './support/embedded.js';
 import { notRun } from './support/not-run.js';
 import { startServer } from '../support/server.js';
 import { send } from './support/exchange.js';
@@ -74,22 +73,6 @@ describe('the place of the data folder', function () {
     } finally {
       await server.dispose();
       await rm(place, { recursive: true, force: true });
-    }
-  });
-
-  it('may be of any ordinary account', async function () {
-    if (!isRoot) {
-      // Then every other test of the suite has shown it.
-      return;
-    }
-    const site = await EmbeddedSite.make();
-    try {
-      const server = await site.start();
-      const uid = /^Uid:\s+(\d+)/m.exec(await readFile(`/proc/${await site.postmaster()}/status`, 'utf8'))?.[1];
-      expect(Number(uid)).not.to.equal(0);
-      expect(await server.stop()).to.equal(0);
-    } finally {
-      await site.clear();
     }
   });
 });

@@ -15,18 +15,13 @@ export interface Running {
 }
 
 /** Starts `weighhouse <command>` as a user would, on a free port unless the environment says another. */
-export async function startCommand(
-  command: string,
-  environment: Readonly<Record<string, string>>,
-  options: { uid?: number; gid?: number } = {},
-): Promise<Running> {
+export async function startCommand(command: string, environment: Readonly<Record<string, string>>): Promise<Running> {
   const { PATH = '', HOME = '' } = process.env;
   const listen = `127.0.0.1:${await freePort()}`;
   const child = spawn(process.execPath, [join(ROOT, 'bin/weighhouse.js'), command], {
     cwd: ROOT,
     env: { PATH, HOME, REGISTRY_LISTEN: listen, REGISTRY_WORKERS: '2', REGISTRY_BCRYPT_COST: '4', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
-    ...options,
   });
   let said = '';
   child.stdout.on('data', (text: Buffer) => {

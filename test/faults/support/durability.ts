@@ -29,10 +29,11 @@ interface Claim {
  * Checks what a worker did against the rule: data synced, then the folder, then the row, then the answer. An upload's
  * offset that PostgreSQL is told to keep, or that a client is told, must be durable before it is sent; a 201 comes after
  * PostgreSQL has confirmed the commit.
+ * @param names the prepared statements of the process, from an earlier trace of it; those of this one are added.
  * @returns the faults, in words.
  */
-export function checkDurability(calls: readonly Call[]): string[] {
-  const checker = new Checker();
+export function checkDurability(calls: readonly Call[], names = new Map<string, string>()): string[] {
+  const checker = new Checker(names);
   const moments = calls.flatMap((call) => [
     { at: call.begin, run: () => checker.begin(call) },
     { at: call.end, run: () => checker.end(call) },
@@ -45,11 +46,15 @@ export function checkDurability(calls: readonly Call[]): string[] {
 class Checker {
   readonly faults: string[] = [];
   readonly #uploads = new Map<string, Upload>();
-  readonly #names = new Map<string, string>();
+  readonly #names: Map<string, string>;
   /** The request that each connection is at. */
   readonly #requests = new Map<string, string>();
   /** What each connection to PostgreSQL has claimed in the transaction that it is in. */
   readonly #open = new Map<string, { claims: Claim[]; commits: string[]; sent: boolean }>();
+
+  constructor(names: Map<string, string>) {
+    this.#names = names;
+  }
 
   #upload(id: string): Upload {
     const known = this.#uploads.get(id);

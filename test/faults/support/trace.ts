@@ -93,18 +93,18 @@ export function parseTrace(text: string): Call[] {
 
 /** The path or connection behind the descriptor that is the first argument. */
 export function targetOf(call: Call): string {
-  return /^\d+<(.*?)>(?:, |$|\()/.exec(`${call.args.replace(/ <unfinished.*/, '')}`)?.[1] ?? '';
+  return /^\d+<(.*?)>(?:, |$|\()/.exec(call.args)?.[1] ?? '';
 }
 
 /** All buffers of a call, as far as they were written down. */
 export function bytesOf(call: Call): Buffer {
-  const parts = [...call.args.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map((match) => unescape(match[1] ?? ''));
+  const parts = [...call.args.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map((match) => decode(match[1] ?? ''));
   return Buffer.concat(parts);
 }
 
 const LETTERS: Readonly<Record<string, number>> = { n: 10, t: 9, r: 13, v: 11, f: 12, '"': 34, '\\': 92 };
 
-function unescape(text: string): Buffer {
+function decode(text: string): Buffer {
   const bytes: number[] = [];
   for (const [, octal, letter, plain] of text.matchAll(/\\([0-7]{1,3})|\\(.)|([^\\])/g)) {
     if (octal !== undefined) bytes.push(Number.parseInt(octal, 8));
