@@ -30,7 +30,7 @@ describe('a client that vanishes', function () {
     return new Upload(traffic, `vanishing/${name.replaceAll(' ', '-').toLowerCase()}`, new Content(name, size));
   }
 
-  const root = () => join(server.environment['REGISTRY_DATA_DIR'] ?? '', 'blobs');
+  const root = () => join(server.environment.REGISTRY_DATA_DIR ?? '', 'blobs');
 
   /** What the workers hold for clients: their connections, and the files that they read or write. */
   async function held(): Promise<string[]> {
@@ -105,7 +105,7 @@ describe('a client that vanishes', function () {
   });
 
   it('leaves nothing on the disk when its session has expired', async () => {
-    const url = server.environment['REGISTRY_DATABASE_URL'] ?? '';
+    const url = server.environment.REGISTRY_DATABASE_URL ?? '';
     const removed = async () => {
       const [row] = await ask<{ sessions: number; removals: number }>(
         url,

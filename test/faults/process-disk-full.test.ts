@@ -93,7 +93,7 @@ describe('a full disk', function () {
       await resize(`size=${Math.ceil(used / MiB + SMALL_MIB - 12)}m`);
     }
     await ledger.check(server.host, true);
-    await checkStore(server.environment['REGISTRY_DATABASE_URL'] ?? '', root);
+    await checkStore(server.environment.REGISTRY_DATABASE_URL ?? '', root);
   });
 
   it('goes on to take manifests and tags, which need no file, and to serve what it has', async () => {

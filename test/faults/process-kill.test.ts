@@ -9,8 +9,8 @@ import { Gate } from './support/gate.js';
 import { checkStore, Ledger } from './support/oracle.js';
 import { isAlive, signal, until } from './support/processes.js';
 
-const SEED = Number(process.env['FAULT_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
-const ROUNDS = Number(process.env['FAULT_ROUNDS'] ?? 4);
+const SEED = Number(process.env.FAULT_SEED ?? Math.floor(Math.random() * 2 ** 32));
+const ROUNDS = Number(process.env.FAULT_ROUNDS ?? 4);
 
 /** Waits for a moment that nobody chose: some time, or just when something was acknowledged. */
 async function someMoment(chance: Chance, acknowledged: { next: (() => void) | undefined }): Promise<void> {
@@ -88,8 +88,8 @@ describe('kill -9', function () {
     const server = await startServer({ environment: { REGISTRY_WORKERS: '3' } });
     const chance = new Chance(SEED);
     const ledger = new Ledger();
-    const root = join(server.environment['REGISTRY_DATA_DIR'] ?? '', 'blobs');
-    const check = () => checkStore(server.environment['REGISTRY_DATABASE_URL'] ?? '', root);
+    const root = join(server.environment.REGISTRY_DATA_DIR ?? '', 'blobs');
+    const check = () => checkStore(server.environment.REGISTRY_DATABASE_URL ?? '', root);
     try {
       for (let index = 0; index < ROUNDS; index++) {
         const round = { server, chance, ledger, name: `round${index}` };

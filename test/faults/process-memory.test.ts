@@ -8,7 +8,7 @@ import { memoryOf } from './support/processes.js';
 import { Upload } from './support/upload.js';
 
 const MiB = 1024 * 1024;
-const LARGE_MIB = Number(process.env['FAULT_LARGE_MIB'] ?? 512);
+const LARGE_MIB = Number(process.env.FAULT_LARGE_MIB ?? 512);
 const SLOW = 64;
 /** Of one process. Node itself takes some 100 MiB, and uploads may hold 64. */
 const BOUND_MIB = 400;

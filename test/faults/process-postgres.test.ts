@@ -11,7 +11,7 @@ import { childrenOf, signal, until } from './support/processes.js';
 import { Upload } from './support/upload.js';
 
 const MiB = 1024 * 1024;
-const STOPPED_MS = Number(process.env['FAULT_STOPPED_MS'] ?? 15_000);
+const STOPPED_MS = Number(process.env.FAULT_STOPPED_MS ?? 15_000);
 const BOUND_MS = 60_000;
 
 describe('PostgreSQL restarted', function () {

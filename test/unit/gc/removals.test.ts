@@ -111,7 +111,7 @@ describe('bytes that go', () => {
     expect(await keys()).to.have.length(1);
     expect(await count('removals')).to.equal(0);
     await rooms.database.query(
-      `with b as (insert into bodies default values returning id) insert into segments (body, position, key) select id, 0, $1 from b`,
+      `with b as (insert into bodies default values returning id) insert into segments (body, position, key, length) select id, 0, $1, 6 from b`,
       [orphan],
     );
     await rooms.database.query(`update orphans set first_seen = now() - interval '2 hours'`);

@@ -1,0 +1,86 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { newSegmentKey } from '../../src/storage/segment-store.js';
+import { bodyOf, type Rooms, Site } from '../support/rooms.js';
+import { begin, bytesOf, NAME, outcome, read, sha256 } from './races-scene.js';
+
+const MiB = 1024 * 1024;
+
+describe('a reader of a blob whose bytes move', () => {
+  let site: Site;
+  const FIRST = bytesOf(3 * MiB, 1);
+  const SECOND = bytesOf(2 * MiB, 2);
+  const WHOLE = Buffer.concat([FIRST, SECOND]);
+  const DIGEST = sha256(WHOLE);
+  let rooms: Rooms;
+
+  beforeEach(async () => {
+    site = await Site.make();
+    rooms = site.open();
+    const target = await begin(rooms);
+    await rooms.registry.uploads.append(target, bodyOf([FIRST]));
+    await rooms.registry.uploads.append(target, bodyOf([SECOND], { from: FIRST.length }));
+    await rooms.registry.uploads.finish(target, DIGEST, undefined);
+  });
+
+  afterEach(async () => await site.dispose());
+
+  /** What compaction does: a new body of one segment takes the place of the old one, whose files go. */
+  async function compact(): Promise<void> {
+    const key = newSegmentKey('00000000-0000-4000-8000-000000000000', 1);
+    const segment = await rooms.store.begin(key);
+    await segment.write(
+      (async function* () {
+        yield WHOLE;
+      })(),
+      new AbortController().signal,
+      { passed: () => undefined, boundary: () => undefined, durable: () => Promise.resolve() },
+    );
+    await segment.seal();
+    await segment.close();
+    const old = await rooms.database.query<{ key: string }>('select key from segments');
+    await rooms.database.query(
+      `with made as (insert into bodies default values returning id),
+            grown as (insert into segments (body, position, key, length, object_size) select id, 0, $1, $2, $2 from made)
+       update blobs set body = made.id from made`,
+      [key, WHOLE.length],
+    );
+    for (const { key } of old) await rm(join(site.root, key));
+  }
+
+  it('finds the bytes where they are now when their keys went before it opened them', async () => {
+    const held = rooms.pauses.hold('blob:before-open');
+    const bytes = read(rooms, DIGEST);
+    await held.reached;
+    await compact();
+    held.release();
+    expect(await bytes).to.deep.equal(WHOLE);
+  });
+
+  it('goes on at its offset when a key goes between two segments', async () => {
+    const blob = await rooms.registry.blobs.getOpenable(NAME, DIGEST);
+    const range = { start: 1_000, end: WHOLE.length - 1_000 };
+    const pieces: Uint8Array[] = [];
+    for await (const piece of await blob.open(range)) {
+      if (pieces.length === 0) await compact();
+      pieces.push(piece);
+    }
+    expect(Buffer.concat(pieces)).to.deep.equal(WHOLE.subarray(range.start, range.end));
+  });
+
+  it('learns before the first byte that a segment is truly missing, and later by a broken stream', async () => {
+    const [first, second] = await rooms.database.query<{ key: string }>('select key from segments order by position');
+    await rm(join(site.root, second?.key ?? ''));
+    const blob = await rooms.registry.blobs.getOpenable(NAME, DIGEST);
+    const bytes = await blob.open({ start: 0, end: WHOLE.length });
+    let size = 0;
+    const all = async () => {
+      for await (const piece of bytes) size += piece.length;
+    };
+    expect(await outcome(all())).to.equal('BlobDamaged');
+    expect(size).to.equal(FIRST.length);
+    await rm(join(site.root, first?.key ?? ''));
+    expect(await outcome(blob.open({ start: 0, end: 10 }))).to.equal('BlobDamaged');
+  });
+});
