@@ -75,7 +75,7 @@ export const settings = {
     'seconds',
     1,
     600,
-    'How long a request waits for a connection to PostgreSQL before it is answered 503.',
+    'How long a request waits for a connection to PostgreSQL, or for its answer to a statement, before it is answered 503.',
   ),
   filesystemRoot: text('REGISTRY_FILESYSTEM_ROOT', '', 'The folder of the blobs; empty: <data>/blobs.'),
   adminKey: text(
@@ -196,6 +196,14 @@ export const settings = {
     1,
     10_000,
     'How many ranges one GET may ask for; with more the whole blob is sent.',
+  ),
+  storageTimeout: integer(
+    'REGISTRY_STORAGE_TIMEOUT',
+    30,
+    'seconds',
+    1,
+    3600,
+    'How long a download waits for its first bytes from the storage before it is answered 503.',
   ),
   idleTimeout: integer(
     'REGISTRY_IDLE_TIMEOUT',

@@ -42,6 +42,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     blobMaxBytes: config.blobMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
     readGraceSeconds: config.readGrace,
+    storageTimeoutSeconds: config.storageTimeout,
   });
   await listener.on(TAKEN_CHANNEL, (payload) => {
     const [id, epoch] = payload.split(' ');

@@ -27,17 +27,17 @@ export interface DatabaseOptions {
   url: string;
   /** The largest number of connections. */
   pool: number;
-  /** Seconds to wait for a free or a new connection. */
+  /** Seconds to wait for a free or a new connection, and for the answer to a statement. */
   timeout: number;
 }
 
 const MAX_ATTEMPTS = 5;
-const STATEMENT_TIMEOUT_MS = 60_000;
+const IDLE_TRANSACTION_MS = 60_000;
 const UNAVAILABLE_RETRY_SECONDS = 2;
 
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const RETRYABLE = new Set(['40001', '40P01']);
-const AWAY = /^(08...|57P0[1-5]|53[0-9A-Z]{3}|25P03)$/;
+const AWAY = /^(08...|57P0[1-5]|57014|53[0-9A-Z]{3}|25P03)$/;
 
 const BIGINT = 20;
 const types = {
@@ -110,9 +110,10 @@ class PooledDatabase implements Database {
         application_name: 'weighhouse',
         keepAlive: true,
         connectionTimeoutMillis: options.timeout * 1000,
-        statement_timeout: STATEMENT_TIMEOUT_MS,
-        query_timeout: STATEMENT_TIMEOUT_MS + 5_000,
-        idle_in_transaction_session_timeout: STATEMENT_TIMEOUT_MS,
+        // The server's own limit comes first: a statement that is given up here could still run.
+        statement_timeout: options.timeout * 1000,
+        query_timeout: options.timeout * 1000 + 1_000,
+        idle_in_transaction_session_timeout: IDLE_TRANSACTION_MS,
       },
     });
     this.#source = this.#sequelize.connectionManager as unknown as ConnectionSource;

@@ -31,6 +31,8 @@ export interface BlobsOptions {
   readonly store: SegmentStore;
   readonly observers: readonly ChangeObserver[];
   readonly pause: PausePoint;
+  /** How long the first bytes of a blob may take. */
+  readonly storageTimeoutSeconds: number;
 }
 
 interface BlobRow {
@@ -85,7 +87,11 @@ export class Blobs {
   async #open(repository: RepositoryName, digest: Digest, row: BlobRow, range: ByteRange) {
     await this.#options.pause('blob:before-open');
     const bytes = this.#read(repository, digest, row, range);
-    const first = await bytes.next();
+    const first = await this.#inTime(bytes.next()).catch((error: unknown) => {
+      // Not waited for: it ends when the store answers.
+      void bytes.return().catch(() => undefined);
+      throw error;
+    });
     async function* all(): AsyncGenerator<Uint8Array> {
       if (first.done) return;
       yield first.value;
@@ -96,6 +102,16 @@ export class Blobs {
         await bytes.return();
       },
     });
+  }
+
+  /** A store that hangs is an answer too, as long as the head is not sent. @throws 'Unavailable' */
+  async #inTime<T>(first: Promise<T>): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      const error = new RegistryError('Unavailable', 'the storage does not answer', { retryAfter: 5 });
+      timer = setTimeout(() => reject(error), this.#options.storageTimeoutSeconds * 1000);
+    });
+    return await Promise.race([first, late]).finally(() => clearTimeout(timer));
   }
 
   /** A key that is gone may have been replaced since the rows were read: then they are read again, and it goes on there. */

@@ -17,6 +17,7 @@ export interface RegistryOptions {
   readonly blobMaxBytes: number;
   readonly uploadLifetimeSeconds: number;
   readonly readGraceSeconds: number;
+  readonly storageTimeoutSeconds: number;
   /** See UploadsOptions. */
   readonly recordBytes?: number | undefined;
 }

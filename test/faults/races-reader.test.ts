@@ -83,4 +83,18 @@ describe('a reader of a blob whose bytes move', () => {
     await rm(join(site.root, first?.key ?? ''));
     expect(await outcome(blob.open({ start: 0, end: 10 }))).to.equal('BlobDamaged');
   });
+
+  it('is told that the storage does not answer when it hangs before the first byte', async () => {
+    const hanging = site.open({
+      store: (store) =>
+        new Proxy(store, {
+          get: (target, name) => {
+            if (name === 'open') return () => new Promise<never>(() => undefined);
+            const value: unknown = Reflect.get(target, name, target);
+            return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+          },
+        }),
+    });
+    expect(await outcome(read(hanging, DIGEST))).to.equal('Unavailable');
+  });
 });

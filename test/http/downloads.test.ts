@@ -25,7 +25,7 @@ describe('downloads over HTTP', () => {
   async function segments(): Promise<string[]> {
     const entries = await readdir(blobs(), { recursive: true, withFileTypes: true });
     return entries
-      .filter((entry) => entry.isFile() && entry.name.includes('-'))
+      .filter((entry) => entry.isFile() && /\.[0-9a-f]{16}$/.test(entry.name))
       .map((entry) => join(entry.parentPath, entry.name));
   }
 

@@ -109,6 +109,7 @@ export class Site {
       blobMaxBytes: 1024 * 1024 * 1024,
       uploadLifetimeSeconds: options.uploadLifetimeSeconds ?? 3600,
       readGraceSeconds: 60,
+      storageTimeoutSeconds: 2,
       recordBytes: options.recordBytes,
     });
     return { registry, database, store, pauses };

@@ -1,0 +1,22 @@
+import { access, readFile } from 'node:fs/promises';
+import { expect } from 'chai';
+
+const ROOT = new URL('../../../', import.meta.url);
+
+describe('spec/endpoints.md', () => {
+  it('lists exactly the routes that there are', async () => {
+    const routes = await readFile(new URL('src/http/oci/routes.ts', ROOT), 'utf8');
+    const page = await readFile(new URL('spec/endpoints.md', ROOT), 'utf8');
+    const made = [...routes.matchAll(/router\.(get|post|patch|put|delete)\(\s*'([^']+)'/g)].map(
+      ([, method, path]) => `${method?.toUpperCase()} ${path?.replace(/(:\w+)?\{\/\}$/, (_, last) => last ?? '/')}`,
+    );
+    const listed = [...page.matchAll(/^\|[^|]*\| `([A-Z]+ [^`]+)`/gm)].map(([, endpoint]) => endpoint);
+    expect(made.length).to.be.greaterThan(10);
+    expect(listed.sort()).to.deep.equal(made.sort());
+  });
+
+  it('names tests that there are', async () => {
+    const page = await readFile(new URL('spec/endpoints.md', ROOT), 'utf8');
+    for (const [, path] of page.matchAll(/`(test\/[^`]+)`/g)) await access(new URL(path ?? '', ROOT));
+  });
+});
