@@ -6,7 +6,6 @@ import type { RepositoryName } from '../oci/name.js';
 import { newSegmentKey, type SegmentKey } from '../storage/segment-store.js';
 import { dropBody, dropSpares, SEGMENTS_JSON, type Segment } from './bodies.js';
 import type { Actor } from './changes.js';
-import { ensureRepository } from './repositories.js';
 
 /** A session's row with the segments of its body. Offsets and sizes in bytes. */
 export interface UploadSession {
@@ -44,20 +43,26 @@ const COLUMNS = `b.id, b.body, b.epoch, b.rewound_epoch as "rewoundEpoch", b."of
   b.prefix_size as "prefixSize", b.prefix_digest as "prefixDigest", b.committed_digest as "committedDigest", ${SEGMENTS_JSON} as segments`;
 const LIVE = `from uploads b join repositories r on r.id = b.repository where b.id = $1 and r.name = $2 and b.expires_at > now()`;
 
-/** Opens a session; nothing is stored yet. @returns its id. */
+/** Opens a session, and its repository if there is none of that name, in one statement; nothing is stored yet. @returns its id. */
 export async function createSession(
-  transaction: Queries,
+  queries: Queries,
   options: { repository: RepositoryName; algorithm: DigestAlgorithm; actor: Actor; lifetimeSeconds: number },
 ): Promise<string> {
-  const repository = await ensureRepository(transaction, options.repository);
   const id = randomUUID();
-  await transaction.query(
-    `with body as (insert into bodies default values returning id)
-     insert into uploads (id, repository, body, algorithm, actor, expires_at)
-     select $1, $2, body.id, $3, $4, now() + make_interval(secs => $5) from body`,
-    [id, repository, options.algorithm, options.actor.key, options.lifetimeSeconds],
-  );
-  return id;
+  for (;;) {
+    const made = await queries.query(
+      `with known as (select id from repositories where name = $2),
+            made as (insert into repositories (name) select $2 where not exists (select from known)
+                     on conflict (name) do nothing returning id),
+            repository as (select id from known union all select id from made),
+            body as (insert into bodies (created_at) select now() from repository returning id)
+       insert into uploads (id, repository, body, algorithm, actor, expires_at)
+       select $1, repository.id, body.id, $3, $4, now() + make_interval(secs => $5) from repository, body returning id`,
+      [id, options.repository, options.algorithm, options.actor.key, options.lifetimeSeconds],
+    );
+    // None: another transaction made the repository after this statement's snapshot; the next one sees it.
+    if (made.length > 0) return id;
+  }
 }
 
 /** The session, unlocked. @throws 'UploadUnknown' if there is none of that id in that repository, or it has expired. */

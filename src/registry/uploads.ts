@@ -69,9 +69,7 @@ export class Uploads {
   /** Opens a session. `algorithm` is what its digest will most likely be asked in. @returns its id. */
   async create(repository: RepositoryName, algorithm: DigestAlgorithm, actor: Actor): Promise<string> {
     const { database, lifetimeSeconds } = this.#options;
-    return await database.transaction((transaction) =>
-      createSession(transaction, { repository, algorithm, actor, lifetimeSeconds }),
-    );
+    return await createSession(database, { repository, algorithm, actor, lifetimeSeconds });
   }
 
   /** How many bytes are durable. @throws 'UploadUnknown' */
