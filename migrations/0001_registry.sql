@@ -31,6 +31,8 @@ create table segments (
   length bigint not null default 0 check (length >= 0),
   object_size bigint check (object_size >= length),
   state jsonb,
+  -- When somebody last set out to seal the object; until the store's settleSeconds have passed nobody else does.
+  sealing_since timestamptz,
   constraint segments_place unique (body, position),
   constraint segments_not_empty check (position is null or length > 0)
 );

@@ -103,7 +103,8 @@ create table segments (
   key text collate "C" not null,
   length bigint default 0 not null,
   object_size bigint,
-  state jsonb
+  state jsonb,
+  sealing_since timestamp with time zone
 );
 
 create table tag_events (

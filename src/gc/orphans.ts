@@ -49,7 +49,7 @@ async function sweep({ database, store, log, ageSeconds }: OrphansOptions): Prom
 async function note(database: Database, keys: readonly SegmentKey[], cluster: string): Promise<void> {
   if (keys.length === 0) return;
   await database.query(
-    `with seen as (select key from unnest($1::text[]) as k (key)),
+    `with seen as (select distinct key from unnest($1::text[]) as k (key)),
           named as (select key from seen where exists (select from segments s where s.key = seen.key)
                     or exists (select from removals r where r.key = seen.key)),
           forgotten as (delete from orphans where key in (select key from named))

@@ -11,7 +11,10 @@ export interface RemovalsOptions {
   readonly log: Log;
   readonly pause: PausePoint;
   readonly everyMs: number;
-  /** How far apart a key must have been absent twice, in seconds: longer than a writer can stall before it creates its object. */
+  /**
+   * How far apart a key must have been absent twice, in seconds: longer than a writer can stall before it creates its
+   * object. The store's own `settleSeconds` count if they are more.
+   */
   readonly delaySeconds: number;
 }
 
@@ -31,6 +34,7 @@ export function removalsJob(options: RemovalsOptions): Job {
 }
 
 async function removeBatch({ database, store, log, pause, delaySeconds }: RemovalsOptions): Promise<boolean> {
+  const settleSeconds = Math.max(delaySeconds, store.settleSeconds);
   const due = await database.query<Removal>(
     `select key, absent_since is not null as absent, exists (select from segments s where s.key = r.key) as named
        from removals r where not_before <= now() order by not_before limit $1`,
@@ -43,16 +47,16 @@ async function removeBatch({ database, store, log, pause, delaySeconds }: Remova
       await database.query(`update removals set not_before = now() + interval '1 day' where key = $1`, [key]);
       continue;
     }
-    const there = await store.stat(key);
-    if (absent && !there) {
+    // What was there is gone now, so each of the two answers is a first absence; only "nothing was there" is a second one.
+    const nothing = await store.remove(key);
+    await pause('removal:removed');
+    if (absent && nothing) {
       await database.query('delete from removals where key = $1', [key]);
       continue;
     }
-    await store.remove(key);
-    await pause('removal:removed');
     await database.query(
       'update removals set absent_since = now(), not_before = now() + make_interval(secs => $2) where key = $1',
-      [key, delaySeconds],
+      [key, settleSeconds],
     );
   }
   return due.length === BATCH;

@@ -46,20 +46,6 @@ export async function dropSpares(transaction: Queries, body: number): Promise<nu
   return rows.length;
 }
 
-/** Takes up each segment whose writer is gone, so that all of the body can be read. The caller holds the session. */
-export async function recoverSegments(
-  queries: Queries,
-  store: SegmentStore,
-  segments: readonly Segment[],
-): Promise<void> {
-  for (const segment of segments) {
-    if (segment.objectSize !== null || segment.length === 0) continue;
-    const { objectSize } = await store.recover(segment.key, segment.length, segment.state);
-    if (objectSize !== null)
-      await queries.query('update segments set object_size = $2 where id = $1', [segment.id, objectSize]);
-  }
-}
-
 /** The pieces of `segments` that make up `range` of their body, in order; empty ones left out. */
 function piecesOf(segments: readonly Segment[], range: SegmentRange): { key: SegmentKey; range: SegmentRange }[] {
   const pieces: { key: SegmentKey; range: SegmentRange }[] = [];

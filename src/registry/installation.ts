@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Queries } from '../database/connect.js';
+import { RegistryError } from '../errors.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 
 /**
@@ -15,9 +16,32 @@ export async function checkMarkers(queries: Queries, store: SegmentStore): Promi
   if (!row) throw new Error('the database has no marker');
   const marker = await store.readMarker();
   if (marker === row.id) return;
-  if (marker !== undefined) {
-    throw new Error(`the storage belongs to another database (its marker is ${marker}, the database's is ${row.id})`);
-  }
+  if (marker !== undefined) throw strangeStore(marker, row.id);
   if (row.bytes) throw new Error('the database knows of blobs, but the storage is a new one: is it mounted?');
-  await store.mark(row.id);
+  const marking = store.mark(row.id);
+  await marking.catch(() => undefined);
+  // Another process may have marked it meanwhile, for this database or another one: what stands there now decides.
+  const written = await store.readMarker();
+  if (written === row.id) return;
+  if (written !== undefined) throw strangeStore(written, row.id);
+  await marking;
+  throw new Error('the marker that was written to the storage is not there');
+}
+
+/**
+ * Makes sure, before anything that the store does not find is given up, that it is still this database's: what an
+ * unmounted folder does not hold is not lost.
+ * @throws 'Unavailable' if the store carries no marker or another database's.
+ */
+export async function requireOwnStore(queries: Queries, store: SegmentStore): Promise<void> {
+  const marker = await store.readMarker();
+  const [row] = await queries.query<{ id: string }>('select id from installation');
+  if (row && marker === row.id) return;
+  const cause =
+    marker === undefined ? new Error('the storage has no marker: is it mounted?') : strangeStore(marker, row?.id);
+  throw new RegistryError('Unavailable', 'the storage is not available', { cause });
+}
+
+function strangeStore(marker: string, wanted: string | undefined): Error {
+  return new Error(`the storage belongs to another database (its marker is ${marker}, the database's is ${wanted})`);
 }

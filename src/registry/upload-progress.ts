@@ -29,6 +29,8 @@ export interface Progress {
   readonly prefix: PrefixDigest;
   /** Whether the client is about to be told of the offset (the 202). */
   readonly told: boolean;
+  /** Whether the segment is about to be sealed: then nobody else may until the store's `settleSeconds` have passed. */
+  readonly sealing?: boolean;
 }
 
 /**
@@ -48,7 +50,8 @@ export async function recordProgress(
        update uploads set "offset" = $3, told_offset = case when $4 then $3 else told_offset end,
               algorithm = $5, prefix_size = $6, prefix_digest = $7, expires_at = now() + make_interval(secs => $8)
         where id = $1 and epoch = $2 and "offset" <= $3 and committed_digest is null returning epoch),
-     grown as (update segments set position = $2, length = $10, object_size = $11, state = $12
+     grown as (update segments set position = $2, length = $10, object_size = $11, state = $12,
+               sealing_since = case when $14 then clock_timestamp() else sealing_since end
         where id = $9 and exists (select from held)),
      gone as (delete from segments where id = any($13::bigint[]) and exists (select from held) returning key),
      queued as (insert into removals (key, not_before) select key, now() from gone)
@@ -67,6 +70,7 @@ export async function recordProgress(
       segment?.objectSize ?? null,
       segment?.state ? JSON.stringify(segment.state) : null,
       segment?.swallowed ?? [],
+      progress.sealing ?? false,
     ],
   );
   if (rows.length === 0) throw takenUpload();

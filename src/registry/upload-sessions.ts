@@ -209,7 +209,8 @@ function unknownUpload(id: string): RegistryError {
   });
 }
 
-function outOfOrder(begin: number, offset: number): RegistryError {
+/** The bytes begin at `begin`, but the session stands at `offset`, which the client is told. */
+export function outOfOrder(begin: number, offset: number): RegistryError {
   return new RegistryError(
     'UploadOutOfOrder',
     `the chunk begins at byte ${begin}, but the upload stands at byte ${offset}`,

@@ -163,10 +163,31 @@ export class SegmentWriter {
   }
 
   async #seal(open: OpenSegment): Promise<void> {
-    const { size, objectSize, state } = await open.seal();
+    const { size, objectSize, state } = await open.seal((length, claimed) => this.#claim(length, claimed));
     if (size !== this.#passed) throw new Error(`${this.#passed} bytes passed, but ${size} were sealed`);
     this.#sealed = { objectSize, state };
     await this.#options.pause('upload:sealed');
+  }
+
+  /**
+   * All is durable, and the store is about to make one object of it: the row says so first, and from here on a successor
+   * waits. A segment that has nothing to give stays a spare, which no successor takes up.
+   * @throws 'UploadTaken': then the store must not go on.
+   */
+  async #claim(length: number, state: SegmentState): Promise<void> {
+    if (length !== this.#passed) throw new Error(`${this.#passed} bytes passed, but ${length} are to be sealed`);
+    const { database, lifetimeSeconds, pause } = this.#options;
+    // After the record under way, and with none behind it that knows less.
+    const claim = this.#recording.then(async () => {
+      const segment = this.#grown(length, null, state);
+      const progress = { offset: this.offset, segment, prefix: this.#prefix(), told: false, sealing: true };
+      await recordProgress(database, this.#session, progress, lifetimeSeconds);
+      this.#recordedLength = length;
+      this.#recordedAt = performance.now();
+    });
+    this.#recording = claim.catch(() => undefined);
+    await claim;
+    await pause('upload:sealing');
   }
 
   /** The body broke off, or the store did: keeps what is durable, as far as that can be. */

@@ -4,11 +4,12 @@ import type { Log } from '../log.js';
 import { algorithmOf, type Digest, type DigestAlgorithm, type RunningDigest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
-import { readBody, recoverSegments } from './bodies.js';
+import { readBody } from './bodies.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
 import { RunningDigests } from './running-digests.js';
 import { commitSession, isLinked } from './upload-commit.js';
 import { type Progress, recordProgress, rewindSession } from './upload-progress.js';
+import { recoverSegments } from './upload-recovery.js';
 import {
   cancelSession,
   createSession,
@@ -148,8 +149,8 @@ export class Uploads {
 
   /** The digest of all that a session holds: from its row, or from its bytes, and then its row knows it. */
   async #digestOf(session: TakenSession, algorithm: DigestAlgorithm, controller: AbortController): Promise<Digest> {
-    const { database, store, lifetimeSeconds } = this.#options;
-    await recoverSegments(database, store, session.segments);
+    const { database, lifetimeSeconds } = this.#options;
+    await recoverSegments(this.#options, session);
     const known = prefixOf(session, algorithm);
     if (known !== undefined) return known;
     const running = await this.#catchUp(session, algorithm, controller.signal);
@@ -225,8 +226,7 @@ export class Uploads {
     algorithm: DigestAlgorithm,
     controller: AbortController,
   ): Promise<SegmentWriter> {
-    const { database, store } = this.#options;
-    await recoverSegments(database, store, session.segments);
+    await recoverSegments(this.#options, session);
     const start = await this.#catchUp(session, algorithm, controller.signal);
     const writer = new SegmentWriter(session, start, body.length, this.#options);
     try {

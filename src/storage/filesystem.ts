@@ -1,4 +1,5 @@
-import { type FileHandle, mkdir, open, opendir, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { type FileHandle, link, mkdir, open, opendir, readdir, readFile, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { RegistryError } from '../errors.js';
@@ -38,6 +39,8 @@ export interface FilesystemOptions {
  *     <root>/<2 hex>/<key>          a segment, written once, in place
  */
 export class FilesystemStore implements SegmentStore {
+  /** It never claims; and how long a write may hang in the kernel, the operator knows: REGISTRY_REMOVAL_DELAY. */
+  readonly settleSeconds = 0;
   /** The folder. */
   readonly root: string;
   readonly #budget: MemoryBudget;
@@ -57,17 +60,16 @@ export class FilesystemStore implements SegmentStore {
     return await DurableFile.create(path, this.#budget, () => syncFolder(dirname(path)), this.#createFile);
   }
 
-  async recover(key: SegmentKey, length: number): Promise<{ objectSize: number | null }> {
-    const size = (await this.stat(key))?.size ?? 0;
-    if (size < length) throw damaged(key, length, size);
+  async recover(key: SegmentKey, length: number): Promise<{ objectSize: number | null } | undefined> {
+    const file = await openFresh(this.#path(key), length);
+    if (!file) return undefined;
+    await file.close();
     // A writer that lost its session may still be writing: the size is not final, the segment stays ragged.
     return { objectSize: null };
   }
 
   async open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
-    const path = this.#path(key);
-    // A network file system may remember a size from before the last write: only a fresh look counts.
-    const file = (await openAtLeast(path, range.end)) ?? (await openAtLeast(path, range.end));
+    const file = await openFresh(this.#path(key), range.end);
     if (!file) throw damaged(key, range.end, (await this.stat(key))?.size ?? 0);
     this.#reads += 1;
     const share = this.#downloadMemory / (BUFFERS_PER_READ * this.#reads);
@@ -88,10 +90,14 @@ export class FilesystemStore implements SegmentStore {
     }
   }
 
-  async remove(key: SegmentKey): Promise<void> {
-    await unlink(this.#path(key)).catch((error: unknown) => {
-      if (!isMissing(error)) throw storageError(error);
-    });
+  async remove(key: SegmentKey): Promise<boolean> {
+    try {
+      await unlink(this.#path(key));
+      return false;
+    } catch (error) {
+      if (isMissing(error)) return true;
+      throw storageError(error);
+    }
   }
 
   async *list(): AsyncIterable<SegmentKey> {
@@ -116,16 +122,24 @@ export class FilesystemStore implements SegmentStore {
   async mark(marker: string): Promise<void> {
     await mkdir(this.root, { recursive: true });
     const strangers = (await readdir(this.root)).filter(
-      (name) => name !== 'lost+found' && !name.startsWith(`${MARKER}.`),
+      (name) => name !== 'lost+found' && name !== MARKER && !name.startsWith(`${MARKER}.`),
     );
     if (strangers.length > 0)
       throw new Error(`the folder ${this.root} holds ${strangers[0]} but no marker of Weighhouse`);
-    const temporary = join(this.root, `${MARKER}.${process.pid}`);
-    const file = await open(temporary, 'w', 0o640);
-    await file.writeFile(`${marker}\n`);
-    await file.sync();
-    await file.close();
-    await rename(temporary, join(this.root, MARKER));
+    const temporary = join(this.root, `${MARKER}.${randomUUID()}`);
+    const file = await open(temporary, 'wx', 0o640);
+    try {
+      await file.writeFile(`${marker}\n`);
+      await file.sync();
+      // Unlike a rename, a link takes nobody's place.
+      await link(temporary, join(this.root, MARKER));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      throw new Error(`the folder ${this.root} has a marker already`, { cause: error });
+    } finally {
+      await file.close();
+      await unlink(temporary);
+    }
     await syncFolder(this.root);
     await syncFolder(dirname(this.root));
   }
@@ -146,7 +160,15 @@ export class FilesystemStore implements SegmentStore {
   }
 }
 
-/** Opens the file if it is there and has at least `size` bytes. */
+/**
+ * Opens the file if it is there and has at least `size` bytes. A network file system may remember from before the last
+ * write: only a second look counts.
+ */
+async function openFresh(path: string, size: number): Promise<FileHandle | undefined> {
+  return (await openAtLeast(path, size)) ?? (await openAtLeast(path, size));
+}
+
+/** As it looks at first. */
 async function openAtLeast(path: string, size: number): Promise<FileHandle | undefined> {
   let file: FileHandle | undefined;
   try {

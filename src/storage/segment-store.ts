@@ -39,6 +39,14 @@ export interface WriteProgress {
   durable(size: number, state: SegmentState): Promise<void>;
 }
 
+/**
+ * Called by a store before a step that must not be taken twice at once for one segment (S3: Complete), with the length in
+ * bytes and the state that the step makes final; a writer's claim records both. When it resolves, the time stands in the
+ * segment's row, so that nobody else takes the step for `settleSeconds`. When it rejects, the step must not be taken.
+ * @throws 'UploadTaken'; 'Unavailable' with `retryAfter` while another may still be in that step.
+ */
+export type SealClaim = (size: number, state: SegmentState) => Promise<void>;
+
 /** A segment that one writer fills. */
 export interface OpenSegment {
   /**
@@ -48,18 +56,37 @@ export interface OpenSegment {
    * 'StorageFull' or 'Unavailable' when the store failed: then it is poisoned and only what was reported durable counts.
    */
   write(source: AsyncIterable<Uint8Array>, signal: AbortSignal, progress: WriteProgress): Promise<void>;
-  /** Makes all that passed durable, immutable and readable. Idempotent. @throws when the segment is poisoned. */
-  seal(): Promise<{ size: number; objectSize: number; state: SegmentState }>;
+  /**
+   * Makes all that passed durable, immutable and readable. Idempotent: the second call gives the first one's outcome.
+   * @param claim awaited before a step that must not be taken twice at once; a store without one never calls it.
+   * @throws when the segment is poisoned, also when nobody can say whether the last step took place; what `claim` threw.
+   */
+  seal(claim: SealClaim): Promise<{ size: number; objectSize: number; state: SegmentState }>;
   /** Lets go of descriptors and buffers; removes nothing. Idempotent. */
   close(): Promise<void>;
 }
 
 /** Bytes under keys that are written once. Knows no digest, no repository, no HTTP, no database. */
 export interface SegmentStore {
-  /** Creates the object. Its key must be in a committed row. */
+  /**
+   * For how many seconds a request to the store may still take effect after its sender gave it up or died, as far as the
+   * store itself knows. A claim holds for so long, and a key must have been absent twice, at least that far apart, before
+   * it is forgotten.
+   */
+  readonly settleSeconds: number;
+  /** Opens a segment for its one writer; the object appears now or when it is sealed. Its key must be in a committed row. */
   begin(key: SegmentKey): Promise<OpenSegment>;
-  /** Takes up a segment whose writer is gone, so that [0, length) can be read; neither extends nor cuts it. Idempotent. */
-  recover(key: SegmentKey, length: number, state: SegmentState): Promise<{ objectSize: number | null }>;
+  /**
+   * Takes up a segment whose writer is gone, so that [0, length) can be read; neither extends nor cuts it. Idempotent.
+   * @returns `objectSize`, null while it may still grow; undefined if [0, length) is lost.
+   * @throws what `claim` threw; 'Unavailable' when nobody can say yet.
+   */
+  recover(
+    key: SegmentKey,
+    length: number,
+    state: SegmentState,
+    claim: SealClaim,
+  ): Promise<{ objectSize: number | null } | undefined>;
   /**
    * Streams a range, which is not empty; the caller reads it to its end or destroys it.
    * @throws 'BlobDamaged' before the first byte if the object is gone or too short; the stream errs if it turns out so later.
@@ -67,13 +94,19 @@ export interface SegmentStore {
   open(key: SegmentKey, range: SegmentRange): Promise<Readable>;
   /** The object's size in bytes, or undefined when there is none. */
   stat(key: SegmentKey): Promise<{ size: number } | undefined>;
-  /** Idempotent. Called by the job of removals alone. */
-  remove(key: SegmentKey): Promise<void>;
-  /** Every key there is, in no order. */
+  /**
+   * Removes the object and whatever was begun for it. Idempotent. Called by the job of removals alone.
+   * @returns whether nothing was there.
+   */
+  remove(key: SegmentKey): Promise<boolean>;
+  /** Every key of which the store holds anything, also what was only begun; in no order, some perhaps twice. */
   list(): AsyncIterable<SegmentKey>;
   /** The marker that was written by `mark`, or undefined; a store that holds anything without one is refused. */
   readMarker(): Promise<string | undefined>;
-  /** Writes the marker of an empty store. @throws when the store is not empty or is already marked otherwise. */
+  /**
+   * Writes the marker of an empty store, exclusively: of several at once one succeeds.
+   * @throws when the store is not empty or carries a marker.
+   */
   mark(marker: string): Promise<void>;
 }
 

@@ -37,7 +37,7 @@ describe('a reader of a blob whose bytes move', () => {
       new AbortController().signal,
       { passed: () => undefined, boundary: () => undefined, durable: () => Promise.resolve() },
     );
-    await segment.seal();
+    await segment.seal(() => Promise.resolve());
     await segment.close();
     const old = await rooms.database.query<{ key: string }>('select key from segments');
     await rooms.database.query(

@@ -8,8 +8,10 @@ import type { RepositoryName } from '../../src/oci/name.js';
 import type { FilesystemStore } from '../../src/storage/filesystem.js';
 import type {
   OpenSegment,
+  SealClaim,
   SegmentKey,
   SegmentRange,
+  SegmentState,
   SegmentStore,
   WriteProgress,
 } from '../../src/storage/segment-store.js';
@@ -144,12 +146,20 @@ export async function removalRows(rooms: Rooms, id = ''): Promise<{ key: string;
 
 /** A store that passes everything on. */
 export class PassingStore implements SegmentStore {
-  constructor(readonly inner: FilesystemStore) {}
+  constructor(
+    readonly inner: FilesystemStore,
+    readonly settleSeconds = inner.settleSeconds,
+  ) {}
 
   begin(key: SegmentKey): Promise<OpenSegment> {
     return this.inner.begin(key);
   }
-  recover(key: SegmentKey, length: number): Promise<{ objectSize: number | null }> {
+  recover(
+    key: SegmentKey,
+    length: number,
+    _state: SegmentState,
+    _claim: SealClaim,
+  ): Promise<{ objectSize: number | null } | undefined> {
     return this.inner.recover(key, length);
   }
   open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
@@ -158,7 +168,7 @@ export class PassingStore implements SegmentStore {
   stat(key: SegmentKey): Promise<{ size: number } | undefined> {
     return this.inner.stat(key);
   }
-  remove(key: SegmentKey): Promise<void> {
+  remove(key: SegmentKey): Promise<boolean> {
     return this.inner.remove(key);
   }
   list(): AsyncIterable<SegmentKey> {
@@ -216,5 +226,54 @@ export class EagerStore extends PassingStore {
       seal: () => Promise.resolve({ size, objectSize: size, state: null }),
       close: () => Promise.resolve(),
     };
+  }
+}
+
+/** What a store is that makes its object in a last step: it claims before that, and a successor takes the step again. */
+export class ClaimingStore extends PassingStore {
+  /** Keys of which the last step was taken. */
+  readonly completed: SegmentKey[] = [];
+  /** What becomes of the last step, once it is claimed. */
+  complete: (key: SegmentKey) => Promise<void> = () => Promise.resolve();
+
+  override async begin(key: SegmentKey): Promise<OpenSegment> {
+    const open = await super.begin(key);
+    let sealed: ReturnType<OpenSegment['seal']> | undefined;
+    let size = 0;
+    const finish = async (claim: SealClaim) => {
+      await claim(size, { parts: 1 });
+      await this.#complete(key);
+      return await open.seal(claim);
+    };
+    return {
+      write: (source, signal, progress) =>
+        open.write(source, signal, {
+          passed: (bytes) => {
+            size += bytes.length;
+            progress.passed(bytes);
+          },
+          boundary: (at) => progress.boundary(at),
+          durable: (at, state) => progress.durable(at, state),
+        }),
+      seal: (claim) => {
+        sealed ??= finish(claim);
+        return sealed;
+      },
+      close: () => open.close(),
+    };
+  }
+
+  override async recover(key: SegmentKey, length: number, state: SegmentState, claim: SealClaim) {
+    if (!this.completed.includes(key)) {
+      await claim(length, state);
+      await this.#complete(key);
+    }
+    const found = await super.recover(key, length, state, claim);
+    return found && { objectSize: (await this.stat(key))?.size ?? null };
+  }
+
+  async #complete(key: SegmentKey): Promise<void> {
+    await this.complete(key);
+    this.completed.push(key);
   }
 }

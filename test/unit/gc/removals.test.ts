@@ -7,6 +7,7 @@ import { orphansJob } from '../../../src/gc/orphans.js';
 import { removalsJob } from '../../../src/gc/removals.js';
 import { digestOf } from '../../../src/oci/digest.js';
 import { newSegmentKey, type SegmentKey } from '../../../src/storage/segment-store.js';
+import { PassingStore } from '../../faults/races-scene.js';
 import { silent } from '../../support/postgres.js';
 import { ACTOR, bodyOf, repository, type Rooms, Site } from '../../support/rooms.js';
 
@@ -68,6 +69,45 @@ describe('bytes that go', () => {
     expect(await count('removals')).to.equal(0);
   });
 
+  it('are forgotten only when the store says that nothing was there, and not the first time', async () => {
+    class ScriptedStore extends PassingStore {
+      readonly answers = [true, false, false, true];
+      override remove(): Promise<boolean> {
+        return Promise.resolve(this.answers.shift() ?? false);
+      }
+    }
+    const store = new ScriptedStore(rooms.store);
+    await rooms.registry.uploads.cancel(await upload());
+    const job = removalsJob({
+      ...rooms,
+      store,
+      log: silent,
+      pause: rooms.pauses.point,
+      everyMs: 1000,
+      delaySeconds: 0,
+    });
+    for (const left of [1, 1, 1, 0]) {
+      await job.run();
+      expect(await count('removals'), `${store.answers.length} answers to come`).to.equal(left);
+    }
+  });
+
+  it('are looked for again after the delay, or later if a request to the store may take effect for longer', async () => {
+    await rooms.registry.uploads.cancel(await upload());
+    for (const [delaySeconds, settleSeconds, wait] of [
+      [100, 900, 900],
+      [900, 100, 900],
+    ] as const) {
+      const store = new PassingStore(rooms.store, settleSeconds);
+      await rooms.database.query('update removals set not_before = now(), absent_since = null');
+      await removalsJob({ ...rooms, store, log: silent, pause: rooms.pauses.point, everyMs: 1000, delaySeconds }).run();
+      const [row] = await rooms.database.query<{ seconds: number }>(
+        'select extract(epoch from not_before - now())::float as seconds from removals',
+      );
+      expect(row?.seconds).to.be.within(wait - 20, wait);
+    }
+  });
+
   it('go with a session that expired, and a committed one leaves only its row', async () => {
     await upload();
     const done = await upload();
@@ -100,6 +140,21 @@ describe('bytes that go', () => {
     await removals().run();
     expect(await keys()).to.have.length(1);
     expect(await count('orphans')).to.equal(0);
+  });
+
+  it('are written down once when the store lists their key twice', async () => {
+    const orphan = newSegmentKey(randomUUID(), 1);
+    class RepeatingStore extends PassingStore {
+      override async *list(): AsyncIterable<SegmentKey> {
+        yield orphan;
+        yield orphan;
+      }
+    }
+    const store = new RepeatingStore(rooms.store);
+    const job = orphansJob({ ...rooms, store, log: silent, everyMs: 1000, ageSeconds: 3600 });
+    await job.run();
+    await job.run();
+    expect(await count('orphans')).to.equal(1);
   });
 
   it('stay when something names them again before their time, and in a restored database wait anew', async () => {

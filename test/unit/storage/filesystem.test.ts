@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import { FilesystemStore } from '../../../src/storage/filesystem.js';
 import { MemoryBudget } from '../../../src/storage/memory-budget.js';
 import {
+  agreed,
   describeSegmentStore,
   failureOf,
   never,
@@ -37,7 +38,7 @@ describe('segments as files', () => {
     const key = newKey();
     const segment = await made.store.begin(key);
     await segment.write(sourceOf([pattern(length)]), never, new Witness());
-    await segment.seal();
+    await segment.seal(agreed);
     await segment.close();
     return key;
   }

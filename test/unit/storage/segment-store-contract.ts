@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { type Failure, RegistryError } from '../../../src/errors.js';
 import {
   newSegmentKey,
+  type SealClaim,
   type SegmentKey,
   type SegmentRange,
   type SegmentState,
@@ -63,6 +64,9 @@ export class Witness implements WriteProgress {
   }
 }
 
+/** The claim of a writer whom nobody disturbs. */
+export const agreed: SealClaim = () => Promise.resolve();
+
 export const never = new AbortController().signal;
 
 export async function failureOf(work: Promise<unknown>): Promise<Failure | 'done'> {
@@ -91,7 +95,7 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
       const key = newKey();
       const segment = await store.begin(key);
       await segment.write(sourceOf(piecesOf(bytes, pieceLength)), never, new Witness());
-      await segment.seal();
+      await segment.seal(agreed);
       await segment.close();
       return key;
     }
@@ -138,7 +142,7 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
       const witness = new Witness();
       const segment = await store.begin(newKey());
       await segment.write(sourceOf(piecesOf(bytes, 300_000)), never, witness);
-      expect(await segment.seal()).to.include({ size: bytes.length, objectSize: bytes.length });
+      expect(await segment.seal(agreed)).to.include({ size: bytes.length, objectSize: bytes.length });
       await segment.close();
       expect(Buffer.concat(witness.passedBytes).equals(bytes)).to.equal(true);
       const sizes = witness.reports.map(({ size }) => size);
@@ -154,7 +158,7 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
       const broken = new RegistryError('ClientGone', 'gone');
       const source = sourceOf([...piecesOf(bytes, 50_000), () => Promise.reject(broken)]);
       expect(await failureOf(segment.write(source, never, new Witness()))).to.equal('ClientGone');
-      expect(await segment.seal()).to.include({ size: bytes.length });
+      expect(await segment.seal(agreed)).to.include({ size: bytes.length });
       await segment.close();
       expect((await read(key, { start: 0, end: bytes.length })).equals(bytes)).to.equal(true);
     });
@@ -168,7 +172,7 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
         pattern(1_000),
       ]);
       expect(await failureOf(segment.write(source, controller.signal, new Witness()))).to.equal('UploadTaken');
-      expect(await segment.seal()).to.include({ size: 1_000 });
+      expect(await segment.seal(agreed)).to.include({ size: 1_000 });
       await segment.close();
     });
 
@@ -176,9 +180,9 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
       const key = newKey();
       const segment = await store.begin(key);
       await segment.write(sourceOf([pattern(100)]), never, new Witness());
-      await Promise.all([segment.seal(), segment.seal()]);
+      await Promise.all([segment.seal(agreed), segment.seal(agreed)]);
       await Promise.all([segment.close(), segment.close()]);
-      expect(await segment.seal()).to.include({ size: 100 });
+      expect(await segment.seal(agreed)).to.include({ size: 100 });
       expect((await read(key, { start: 0, end: 100 })).equals(pattern(100))).to.equal(true);
       await (await store.begin(newKey())).close();
     });
@@ -202,22 +206,31 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
       const segment = await store.begin(key);
       const witness = new Witness();
       await segment.write(sourceOf(piecesOf(bytes, 300_000)), never, witness);
-      await segment.seal();
+      await segment.seal(agreed);
       await segment.close();
       const state = witness.reports.at(-1)?.state ?? null;
       const length = witness.reports.at(-1)?.size ?? 0;
-      for (let time = 0; time < 2; time++) await store.recover(key, length, state);
+      for (let time = 0; time < 2; time++) {
+        const found = await store.recover(key, length, state, agreed);
+        expect(found?.objectSize ?? bytes.length).to.be.at.least(length);
+      }
       expect((await read(key, { start: 0, end: length })).equals(bytes.subarray(0, length))).to.equal(true);
       expect((await store.stat(key))?.size).to.be.at.least(length);
-      expect(await failureOf(store.recover(key, bytes.length + 1, state))).to.equal('BlobDamaged');
-      expect(await failureOf(store.recover(newKey(), 1, null))).to.equal('BlobDamaged');
+    });
+
+    it('says that a segment is lost which is not there or shorter than its row', async () => {
+      const key = await put(pattern(100));
+      expect(await store.recover(key, 101, null, agreed)).to.equal(undefined);
+      expect(await store.recover(newKey(), 1, null, agreed)).to.equal(undefined);
+      expect(await store.recover(key, 100, null, agreed)).to.not.equal(undefined);
     });
 
     it('lists keys, and removes one, also when it is gone', async () => {
       const made = [await put(pattern(1)), await put(pattern(2)), await put(pattern(3))].sort();
       expect(await keys()).to.deep.equal(made);
-      await store.remove(made[1] as SegmentKey);
-      await store.remove(made[1] as SegmentKey);
+      expect(await store.remove(made[1] as SegmentKey)).to.equal(false);
+      expect(await store.remove(made[1] as SegmentKey)).to.equal(true);
+      expect(await store.remove(newKey())).to.equal(true);
       expect(await store.stat(made[1] as SegmentKey)).to.equal(undefined);
       expect(await keys()).to.deep.equal([made[0], made[2]]);
     });
@@ -236,11 +249,13 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
       const marker = await store.readMarker();
       expect(marker).to.be.a('string');
       expect(await keys()).to.deep.equal([]);
-      let refused = false;
-      await store.mark('another').catch(() => {
-        refused = true;
-      });
-      expect(refused).to.equal(true);
+      for (const another of ['another', String(marker)]) {
+        let refused = false;
+        await store.mark(another).catch(() => {
+          refused = true;
+        });
+        expect(refused, another).to.equal(true);
+      }
       expect(await store.readMarker()).to.equal(marker);
     });
   });
