@@ -1,5 +1,6 @@
 import type { Database } from '../database/connect.js';
 import type { Log } from '../log.js';
+import { requireOwnStore } from '../registry/installation.js';
 import type { PausePoint, SegmentKey, SegmentStore } from '../storage/segment-store.js';
 import type { Job } from './jobs.js';
 
@@ -35,6 +36,8 @@ export function removalsJob(options: RemovalsOptions): Job {
 
 async function removeBatch({ database, store, log, pause, delaySeconds }: RemovalsOptions): Promise<boolean> {
   const settleSeconds = Math.max(delaySeconds, store.settleSeconds);
+  // An unmounted folder has nothing; that must not count as absent.
+  await requireOwnStore(database, store);
   const due = await database.query<Removal>(
     `select key, absent_since is not null as absent, exists (select from segments s where s.key = r.key) as named
        from removals r where not_before <= now() order by not_before limit $1`,

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { isFailure } from '../../../src/errors.js';
 import { expiryJob } from '../../../src/gc/expiry.js';
 import { orphansJob } from '../../../src/gc/orphans.js';
 import { removalsJob } from '../../../src/gc/removals.js';
@@ -118,6 +119,20 @@ describe('bytes that go', () => {
     await removals().run();
     expect(await keys()).to.have.length(1);
     expect((await rooms.registry.blobs.get(NAME, digestOf('sha256', BYTES))).size).to.equal(BYTES.length);
+  });
+
+  it('are not taken for gone while their folder is not mounted', async () => {
+    await rooms.registry.uploads.cancel(await upload());
+    const marker = join(site.root, 'weighhouse.marker');
+    await rename(marker, `${marker}.away`);
+    const failure = await removals()
+      .run()
+      .catch((error: unknown) => error);
+    expect(isFailure(failure, 'Unavailable')).to.equal(true);
+    await rename(`${marker}.away`, marker);
+    expect(await keys()).to.have.length(1);
+    await removals().run();
+    expect(await keys()).to.have.length(0);
   });
 
   it('are not removed while a segment names their key, whatever the queue says', async () => {

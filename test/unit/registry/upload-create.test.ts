@@ -5,17 +5,22 @@ describe('opening uploads', () => {
   it('makes one repository of a name that many open at the same time', async () => {
     const site = await Site.make();
     try {
-      const rooms = [site.open(), site.open()];
+      const first = site.open();
+      const second = site.open();
       const ids = await Promise.all(
         Array.from({ length: 40 }, (_, index) =>
-          rooms[index % 2]?.registry.uploads.create(repository(`new/model-${index % 4}`), 'sha256', ACTOR),
+          (index % 2 === 0 ? first : second).registry.uploads.create(
+            repository(`new/model-${index % 4}`),
+            'sha256',
+            ACTOR,
+          ),
         ),
       );
       expect(new Set(ids).size).to.equal(40);
-      const database = rooms[0]?.database;
-      expect(await database?.query('select from repositories')).to.have.length(4);
-      expect(await database?.query('select from uploads')).to.have.length(40);
-      expect(await database?.query('select from bodies')).to.have.length(40);
+      const { database } = first;
+      expect(await database.query('select from repositories')).to.have.length(4);
+      expect(await database.query('select from uploads')).to.have.length(40);
+      expect(await database.query('select from bodies')).to.have.length(40);
     } finally {
       await site.dispose();
     }
