@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../../support/server.js';
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url));
 
@@ -17,21 +17,11 @@ export interface RunningRegistry {
   stop(): Promise<void>;
 }
 
-/** A port that was free a moment ago: the registry is told one, since a client has to know it beforehand. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
-}
-
 /** Starts the registry as a user would, on folders of its own, and waits until it asks for a key. */
 export async function startWeighhouse({ workers = 2, startSeconds = 120 } = {}): Promise<RunningRegistry> {
   const data = await mkdtemp(join(tmpdir(), 'weighhouse-clients-'));
+  // Started by root, PostgreSQL runs as another account; where that can't pass, its cluster would lie elsewhere and stay.
+  await chmod(data, 0o711);
   const host = `127.0.0.1:${await freePort()}`;
   const key = 'an-admin-key-that-clients-tests-chose-0123456789';
   const child = spawn(process.execPath, ['bin/weighhouse.js', 'serve'], {
