@@ -294,6 +294,9 @@ export const settings = {
   ),
 } as const;
 
+/** Variables that begin like ours, but are those of clients (podman, skopeo). */
+const FOREIGN = ['REGISTRY_AUTH_FILE'];
+
 type Values = { readonly [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['parse']> };
 
 /** What the process runs with: every setting, with the derived ones filled in. Frozen. */
@@ -324,7 +327,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
       faults.push(`${setting.name} ${error.message}`);
     }
   }
-  const known = new Set<string>(Object.values(settings).map((setting) => setting.name));
+  const known = new Set<string>([...Object.values(settings).map((setting) => setting.name), ...FOREIGN]);
   for (const name of Object.keys(environment)) {
     if (name.startsWith('REGISTRY_') && !known.has(name)) faults.push(`${name} is no setting of Weighhouse`);
   }

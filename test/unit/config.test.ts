@@ -31,6 +31,7 @@ describe('the settings', () => {
       REGISTRY_DATABASE_URL: 'mysql://x',
       REGISTRY_UNKNOWN: '1',
       OTHER: 'not ours',
+      REGISTRY_AUTH_FILE: 'of podman and skopeo',
     });
     expect(faults).to.have.length(5);
     for (const name of ['LISTEN', 'WORKERS', 'ADMIN_KEY', 'DATABASE_URL', 'UNKNOWN']) {
