@@ -67,6 +67,20 @@ describe('segments as files', () => {
     expect(made.budget.free).to.equal(made.budget.total);
   });
 
+  it('leave the marker that stands in an otherwise empty folder to whoever came first', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'weighhouse-store-'));
+    try {
+      const store = new FilesystemStore({ root, budget: made.budget, downloadMemory: 0 });
+      await store.mark('first');
+      const refusal = await store.mark('second').catch((error: Error) => error.message);
+      expect(refusal).to.match(/has a marker already/);
+      expect(await store.readMarker()).to.equal('first');
+      expect(await readdir(root)).to.deep.equal(['weighhouse.marker']);
+    } finally {
+      await rm(root, { recursive: true, force: true });
+    }
+  });
+
   it('lists no stranger’s files, and does not mark a folder that holds any', async () => {
     await writeFile(join(made.root, '00', 'notes.txt'), 'x');
     for await (const key of made.store.list()) expect.fail(key);
