@@ -1,9 +1,10 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { expect } from 'chai';
+import { notRun } from '../support/not-run.js';
 import { expectSameFile, MiB, writeSeeded } from './support/bytes.js';
 import { writeRootfs } from './support/image.js';
 import { ask, registry } from './support/registry.js';
-import { findClient, notRun, scenario } from './support/scenario.js';
+import { findClient, scenario } from './support/scenario.js';
 
 describe('docker', () => {
   const here = scenario('docker', ['docker', 'dockerd', 'containerd', 'busybox'], { root: true });

@@ -9,7 +9,7 @@ import { putManifest, type TagStory } from './support/artifact.js';
 import { Content } from './support/bytes.js';
 import { type Answer, pull, send } from './support/exchange.js';
 import { Gate } from './support/gate.js';
-import { notRun } from './support/not-run.js';
+import { notRun } from '../support/not-run.js';
 import { checkStore, Ledger } from './support/oracle.js';
 import { Upload } from './support/upload.js';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { runCommand } from './support/command.js';
-import { notRun } from './support/not-run.js';
+import { notRun } from '../support/not-run.js';
 import { startServer } from '../support/server.js';
 import { send } from './support/exchange.js';
 

@@ -4,7 +4,7 @@ import { Content } from './support/bytes.js';
 import { checkDurability } from './support/durability.js';
 import { pull } from './support/exchange.js';
 import { Gate } from './support/gate.js';
-import { notRun } from './support/not-run.js';
+import { notRun } from '../support/not-run.js';
 import { type Call, parseTrace, targetOf, Trace } from './support/trace.js';
 import { sample, sampleOf } from './support/trace-sample.js';
 import { Upload } from './support/upload.js';

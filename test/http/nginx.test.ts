@@ -5,6 +5,7 @@ import { access, chmod, constants, mkdir, mkdtemp, rm, writeFile } from 'node:fs
 import { join } from 'node:path';
 import { tmpdir, userInfo } from 'node:os';
 import { expect } from 'chai';
+import { notRun } from '../support/not-run.js';
 import { freePort, startServer, type TestServer } from '../support/server.js';
 import { bytesOf, close, digestOf, openUpload, patch, pushBlob } from './content.js';
 import { parseMultipart } from './multipart.js';
@@ -59,11 +60,7 @@ describe('downloads behind nginx with X-Accel-Redirect', () => {
       () => true,
       () => false,
     );
-    if (!there) {
-      if (process.env.REQUIRE_ALL === '1') throw new Error(`nginx is required, but ${NGINX} is not there`);
-      console.log(`not run: nginx: ${NGINX} is not there`);
-      return this.skip();
-    }
+    if (!there) notRun(this, 'nginx', `${NGINX} is not there`);
     folder = await mkdtemp(join(tmpdir(), 'weighhouse-nginx-'));
     await chmod(folder, 0o755);
     server = await startServer({

@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { notRun } from '../../support/not-run.js';
 import { registry } from './registry.js';
 import { end } from './weighhouse.js';
 
@@ -171,14 +172,6 @@ export class Scenario {
     const program = findClient(command) ?? command;
     return spawn(program, args, { cwd: cwd ?? this.folder, env: { ...this.env, ...env }, stdio });
   }
-}
-
-/** Says that a client can't be had; its test is pending, or fails with REQUIRE_ALL=1. */
-export function notRun(context: Mocha.Context, name: string, reason: string): void {
-  const message = `not run: ${name}: ${reason}`;
-  if (process.env.REQUIRE_ALL === '1') throw new Error(message);
-  console.log(message);
-  context.skip();
 }
 
 /**

@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { findBarrier } from '../../../src/database/embedded-account.js';
 import { findPackage } from '../../../src/database/embedded-programs.js';
+import { notRun } from '../../support/not-run.js';
 import { ask, failureOf, isRoot, namesIn, Scene, until } from './embedded-scene.js';
 
 describe('accounts of the embedded PostgreSQL', function () {
@@ -14,7 +15,7 @@ describe('accounts of the embedded PostgreSQL', function () {
   afterEach(() => scene.clear());
 
   it('lets root run it from folders that only root can enter', async function () {
-    if (!isRoot) this.skip();
+    if (!isRoot) notRun(this, this.test?.title ?? '', 'it needs root');
     const closed = await scene.folder();
     await chmod(closed, 0o700);
     await cp(findPackage(), join(closed, 'package'), { recursive: true, verbatimSymlinks: true });
@@ -50,7 +51,7 @@ describe('accounts of the embedded PostgreSQL', function () {
   });
 
   it('trusts no folder that others than root can write to', async function () {
-    if (!isRoot) this.skip();
+    if (!isRoot) notRun(this, this.test?.title ?? '', 'it needs root');
     const closed = await scene.folder();
     await chmod(closed, 0o700);
     const open = await scene.folder();
@@ -61,10 +62,10 @@ describe('accounts of the embedded PostgreSQL', function () {
   });
 
   it('works for an ordinary user', async function () {
-    // As an ordinary user every other test shows it.
-    if (!isRoot) this.skip();
+    if (!isRoot) return; // Then every other test shows it.
     const nobody = { uid: 65534, gid: 65534, name: 'nobody', other: true };
-    if ((await findBarrier(process.execPath, nobody)) !== undefined) this.skip();
+    if ((await findBarrier(process.execPath, nobody)) !== undefined)
+      notRun(this, 'an ordinary user', 'other accounts can not run this Node');
     const folder = await scene.folder();
     await cp(fileURLToPath(new URL('../../../src', import.meta.url)), join(folder, 'src'), { recursive: true });
     const modules = join(findPackage(), '../..');
