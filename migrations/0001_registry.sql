@@ -166,9 +166,24 @@ create table api_keys (
   key_prefix text collate "C" not null constraint api_keys_prefix unique,
   key_hash text not null constraint api_keys_hash unique,
   grants jsonb not null default '[]',
+  read_only boolean not null default false,
   is_active boolean not null default true,
   expires_at timestamptz,
   last_used_at timestamptz,
+  created_at timestamptz not null default now()
+);
+
+-- Which repositories everybody may pull from, or only those with a grant; the most specific pattern decides.
+create table visibility (
+  pattern text collate "C" not null constraint visibility_pk primary key check (length(pattern) <= 255),
+  is_public boolean not null,
+  created_at timestamptz not null default now()
+);
+
+-- What signs tokens, on every node. `id` is the `kid` of a token.
+create table signing_keys (
+  id text collate "C" not null constraint signing_keys_pk primary key,
+  secret bytea not null,
   created_at timestamptz not null default now()
 );
 

@@ -6,6 +6,7 @@ create table api_keys (
   key_prefix text collate "C" not null,
   key_hash text not null,
   grants jsonb default '[]'::jsonb not null,
+  read_only boolean default false not null,
   is_active boolean default true not null,
   expires_at timestamp with time zone,
   last_used_at timestamp with time zone,
@@ -107,6 +108,12 @@ create table segments (
   sealing_since timestamp with time zone
 );
 
+create table signing_keys (
+  id text collate "C" not null,
+  secret bytea not null,
+  created_at timestamp with time zone default now() not null
+);
+
 create table tag_events (
   id bigint generated always as identity not null,
   repository bigint not null,
@@ -142,6 +149,12 @@ create table uploads (
   expires_at timestamp with time zone not null
 );
 
+create table visibility (
+  pattern text collate "C" not null,
+  is_public boolean not null,
+  created_at timestamp with time zone default now() not null
+);
+
 alter table api_keys add constraint api_keys_pk PRIMARY KEY (id);
 alter table blobs add constraint blobs_pk PRIMARY KEY (digest);
 alter table bodies add constraint bodies_pk PRIMARY KEY (id);
@@ -155,9 +168,11 @@ alter table repositories add constraint repositories_pk PRIMARY KEY (id);
 alter table repository_blobs add constraint repository_blobs_pk PRIMARY KEY (repository, digest);
 alter table reviews add constraint reviews_pk PRIMARY KEY (id);
 alter table segments add constraint segments_pk PRIMARY KEY (id);
+alter table signing_keys add constraint signing_keys_pk PRIMARY KEY (id);
 alter table tag_events add constraint tag_events_pk PRIMARY KEY (id);
 alter table tags add constraint tags_pk PRIMARY KEY (repository, name);
 alter table uploads add constraint uploads_pk PRIMARY KEY (id);
+alter table visibility add constraint visibility_pk PRIMARY KEY (pattern);
 alter table api_keys add constraint api_keys_hash UNIQUE (key_hash);
 alter table api_keys add constraint api_keys_name_check CHECK ((length(name) <= 255));
 alter table api_keys add constraint api_keys_prefix UNIQUE (key_prefix);
@@ -185,6 +200,7 @@ alter table uploads add constraint uploads_committed CHECK (((body IS NULL) = (c
 alter table uploads add constraint uploads_offset_check CHECK (("offset" >= 0));
 alter table uploads add constraint uploads_told CHECK ((told_offset <= "offset"));
 alter table uploads add constraint uploads_told_offset_check CHECK ((told_offset >= 0));
+alter table visibility add constraint visibility_pattern_check CHECK ((length(pattern) <= 255));
 alter table blobs add constraint blobs_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table manifest_references add constraint manifest_references_blob FOREIGN KEY (repository, blob) REFERENCES repository_blobs(repository, digest);
 alter table manifest_references add constraint manifest_references_manifest FOREIGN KEY (repository, manifest) REFERENCES manifests(repository, digest) ON DELETE CASCADE;

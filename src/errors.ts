@@ -21,6 +21,7 @@ export type Failure =
   | 'ManifestBlobUnknown'
   | 'UploadUnknown'
   | 'RouteUnknown'
+  | 'KeyUnknown'
   // It may not, or not like this.
   | 'Unauthorized'
   | 'Denied'

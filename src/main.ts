@@ -2,40 +2,58 @@ import cluster from 'node:cluster';
 import { readFileSync } from 'node:fs';
 import { pino } from 'pino';
 import { type Config, ConfigError, describeSettings, readProcessConfig } from './config.js';
+import { UsageError } from './commands/usage.js';
 import { createLog, type Log } from './log.js';
 
-type Run = (config: Config, log: Log) => Promise<void>;
+/** `args` is what follows the command's name. */
+type Run = (config: Config, log: Log, args: readonly string[]) => Promise<void>;
 
 // Each loads only what it needs: loading is most of what a start takes.
-const commands: Record<string, { about: string; load(): Promise<Run> }> = {
+const commands: Record<string, { about: string; load(): Promise<Run>; takesArguments?: true }> = {
   serve: { about: 'runs the registry (the default)', load: async () => (await import('./commands/serve.js')).serve },
   migrate: {
     about: 'brings the database up to date and ends',
     load: async () => (await import('./commands/migrate.js')).migrateCommand,
   },
+  key: {
+    about: 'create, list or revoke API keys',
+    load: async () => (await import('./commands/key.js')).keyCommand,
+    takesArguments: true,
+  },
+  visibility: {
+    about: 'make repositories public or private',
+    load: async () => (await import('./commands/visibility.js')).visibilityCommand,
+    takesArguments: true,
+  },
+  token: {
+    about: 'revoke every token that was given',
+    load: async () => (await import('./commands/token.js')).tokenCommand,
+    takesArguments: true,
+  },
 };
 
 function help(): string {
-  const lines = Object.entries(commands).map(([name, { about }]) => `  weighhouse ${name.padEnd(10)} ${about}`);
-  return `Weighhouse, an OCI registry for model weights\n\n${lines.join('\n')}\n  weighhouse --help     prints this\n  weighhouse --version  prints the version\n\nSettings (environment variables):\n${describeSettings()}\n`;
+  const lines = Object.entries(commands).map(([name, { about }]) => `  weighhouse ${name.padEnd(11)} ${about}`);
+  return `Weighhouse, an OCI registry for model weights\n\n${lines.join('\n')}\n  weighhouse --help      prints this\n  weighhouse --version   prints the version\n\nSettings (environment variables):\n${describeSettings()}\n`;
 }
 
 /** The process: reads the command and the settings, and wires the rooms. */
 export async function main(argv: readonly string[]): Promise<void> {
-  if (argv.includes('--help') || argv.includes('-h')) {
+  const [first = 'serve', ...rest] = argv;
+  const ofCommand = commands[first]?.takesArguments === true;
+  if (!ofCommand && (argv.includes('--help') || argv.includes('-h'))) {
     process.stdout.write(help());
     return;
   }
-  if (argv.includes('--version')) {
+  if (!ofCommand && argv.includes('--version')) {
     const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
       version: string;
     };
     process.stdout.write(`${version}\n`);
     return;
   }
-  const name = argv[0] ?? 'serve';
-  const command = commands[name];
-  if (!command || argv.length > 1) {
+  const command = commands[first];
+  if (!command || (argv.length > 1 && !command.takesArguments)) {
     process.stderr.write(`weighhouse: unknown: ${argv.join(' ')}\n\n${help()}`);
     process.exitCode = 2;
     return;
@@ -44,17 +62,17 @@ export async function main(argv: readonly string[]): Promise<void> {
     const config = readProcessConfig();
     const log = createLog(config.logLevel, pino.destination({ fd: 2, sync: false }));
     const run = cluster.isWorker ? (await import('./commands/worker.js')).runAsWorker : await command.load();
-    await run(config, log);
+    await run(config, log, rest);
   } catch (error) {
     process.stderr.write(`weighhouse: ${describe(error)}\n`);
-    process.exit(error instanceof ConfigError ? 2 : 1);
+    process.exit(error instanceof ConfigError || error instanceof UsageError ? 2 : 1);
   }
 }
 
 /** Words for the operator, with their causes; a fault of the program itself with its stack. */
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if (error instanceof ConfigError) return error.message;
+  if (error instanceof ConfigError || error instanceof UsageError) return error.message;
   if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError)
     return error.stack ?? error.message;
   // Of several addresses that were tried, Node tells only the parts.

@@ -1,57 +1,137 @@
-import { createHmac, randomBytes } from 'node:crypto';
 import { compare, hash } from 'bcrypt';
-import type { Database } from '../database/connect.js';
+import type { Database, Queries } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
+import type { Grant } from './grants.js';
+import { MAX_SECRET_BYTES, newKey, newKeyId, parseKey } from './key-text.js';
+import { ACCESS_CHANNEL } from './lease.js';
 
-/** What bcrypt looks at; longer secrets would be cut without a word. */
-const MAX_SECRET_BYTES = 72;
-const REMEMBER_MS = 60_000;
-const MAX_REMEMBERED = 10_000;
-const MAX_QUEUE = 64;
-
-/** A key as its holder presents it: `wh_<id>_<secret>`, or any other text, which is the secret of the key `admin`. */
-export interface PresentedKey {
-  readonly id: string;
-  readonly secret: string;
-}
-
-/** A key that passed. */
-export interface AuthenticatedKey {
+/** A key as it is listed: never with its secret nor its hash. */
+export interface Key {
   readonly id: string;
   readonly name: string;
+  readonly grants: readonly Grant[];
+  readonly readOnly: boolean;
+  /** False: revoked. */
+  readonly active: boolean;
+  readonly createdAt: Date;
+  readonly expiresAt: Date | null;
+  readonly lastUsedAt: Date | null;
 }
 
-const WRITTEN = /^wh_([a-z0-9]{1,32})_(.+)$/s;
-
-/** Takes a key apart. An operator's own choice (REGISTRY_ADMIN_KEY) has no id in it and belongs to `admin`. */
-export function parseKey(text: string): PresentedKey {
-  const match = WRITTEN.exec(text);
-  return match?.[1] && match[2] ? { id: match[1], secret: match[2] } : { id: 'admin', secret: text };
+export interface NewKey {
+  readonly name: string;
+  readonly grants: readonly Grant[];
+  readonly readOnly: boolean;
+  readonly expiresAt: Date | undefined;
 }
 
-/** A new key of the id with 192 random bits. */
-export function newKey(id: string): string {
-  return `wh_${id}_${randomBytes(24).toString('base64url')}`;
+/** Told of every change of keys inside its transaction. */
+export type KeyObserver = (
+  change: { readonly kind: 'key-created' | 'key-revoked'; readonly id: string },
+  transaction: Queries,
+) => Promise<void>;
+
+const ADMIN: readonly Grant[] = [{ repository: '**', actions: ['admin'] }];
+const MAX_NAME = 255;
+
+/**
+ * Makes a key. `cost` is bcrypt's, a power of two.
+ * @returns its text, which nobody can read again.
+ * @throws 'ParameterInvalid' for a name that is empty or too long, or an expiry in the past.
+ */
+export async function createKey(
+  database: Database,
+  key: NewKey,
+  cost: number,
+  observers: readonly KeyObserver[] = [],
+): Promise<{ id: string; text: string }> {
+  if (key.name === '' || key.name.length > MAX_NAME)
+    throw new RegistryError('ParameterInvalid', `the name of a key must have 1 to ${MAX_NAME} characters`);
+  if (key.expiresAt && key.expiresAt.getTime() <= Date.now())
+    throw new RegistryError('ParameterInvalid', 'the expiry of the key is in the past');
+  const id = newKeyId();
+  const text = newKey(id);
+  const hashed = await hash(parseKey(text).secret, cost);
+  await database.transaction(async (transaction) => {
+    await transaction.query(
+      'insert into api_keys (name, key_prefix, key_hash, grants, read_only, expires_at) values ($1, $2, $3, $4, $5, $6)',
+      [key.name, id, hashed, JSON.stringify(key.grants), key.readOnly, key.expiresAt ?? null],
+    );
+    for (const observer of observers) await observer({ kind: 'key-created', id }, transaction);
+    await notifyKey(transaction, id);
+  });
+  return { id, text };
 }
 
-/** Stores a key (its hash), replacing the one of the same id. `cost` is bcrypt's, a power of two. */
-export async function putKey(database: Database, text: string, name: string, cost: number): Promise<void> {
+/** Stores a key of full access (its hash), replacing the one of the same id, also a revoked one. */
+export async function putAdminKey(database: Database, text: string, name: string, cost: number): Promise<void> {
   const { id, secret } = parseKey(text);
   if (Buffer.byteLength(secret) > MAX_SECRET_BYTES)
     throw new Error(`a key's secret may have at most ${MAX_SECRET_BYTES} bytes`);
-  await database.query(
-    `insert into api_keys (name, key_prefix, key_hash, grants) values ($1, $2, $3, '[{"repository":"**","actions":["admin"]}]')
-     on conflict (key_prefix) do update set key_hash = excluded.key_hash, is_active = true, expires_at = null`,
-    [name, id, await hash(secret, cost)],
+  const hashed = await hash(secret, cost);
+  await database.transaction(async (transaction) => {
+    await transaction.query(
+      `insert into api_keys (name, key_prefix, key_hash, grants) values ($1, $2, $3, $4)
+       on conflict (key_prefix) do update
+          set key_hash = excluded.key_hash, grants = excluded.grants, read_only = false, is_active = true, expires_at = null`,
+      [name, id, hashed, JSON.stringify(ADMIN)],
+    );
+    await notifyKey(transaction, id);
+  });
+}
+
+/** All keys, the oldest first. */
+export async function listKeys(queries: Queries): Promise<Key[]> {
+  return await queries.query<Key>(
+    `select key_prefix as id, name, grants, read_only as "readOnly", is_active as active, created_at as "createdAt",
+            expires_at as "expiresAt", last_used_at as "lastUsedAt" from api_keys order by created_at, key_prefix`,
   );
 }
 
-/** The stored hash of a key, if there is such a key. */
-export async function findKeyHash(database: Database, id: string): Promise<string | undefined> {
-  const [row] = await database.query<{ hash: string }>('select key_hash as hash from api_keys where key_prefix = $1', [
-    id,
-  ]);
-  return row?.hash;
+/**
+ * Revokes a key for good. Its upload sessions end by an observer in the same transaction. It stops everywhere within
+ * REVOKED_MS, which whoever tells a person that it is done waits for.
+ * @returns false if it was revoked already. @throws 'KeyUnknown'
+ */
+export async function revokeKey(
+  database: Database,
+  id: string,
+  observers: readonly KeyObserver[] = [],
+): Promise<boolean> {
+  return await database.transaction(async (transaction) => {
+    const [row] = await transaction.query<{ active: boolean }>(
+      'select is_active as active from api_keys where key_prefix = $1 for update',
+      [id],
+    );
+    if (!row) throw new RegistryError('KeyUnknown', 'there is no key of this id', { detail: { id } });
+    if (!row.active) return false;
+    await transaction.query('update api_keys set is_active = false where key_prefix = $1', [id]);
+    for (const observer of observers) await observer({ kind: 'key-revoked', id }, transaction);
+    await notifyKey(transaction, id);
+    return true;
+  });
+}
+
+/** Notes that keys were used; done in the background. */
+export async function noteUse(queries: Queries, uses: ReadonlyMap<string, Date>): Promise<void> {
+  if (uses.size === 0) return;
+  await queries.query(
+    `update api_keys k set last_used_at = greatest(k.last_used_at, u.at)
+       from unnest($1::text[], $2::timestamptz[]) as u (id, at) where k.key_prefix = u.id`,
+    [[...uses.keys()], [...uses.values()]],
+  );
+}
+
+/** The stored hash of a key, if there is such a key, active or not. */
+export async function findKeyHash(
+  queries: Queries,
+  id: string,
+): Promise<{ hash: string; active: boolean } | undefined> {
+  const [row] = await queries.query<{ hash: string; active: boolean }>(
+    'select key_hash as hash, is_active as active from api_keys where key_prefix = $1',
+    [id],
+  );
+  return row;
 }
 
 /** Whether `text` is the key of which `hashed` is stored. */
@@ -59,61 +139,6 @@ export async function matchesKey(text: string, hashed: string): Promise<boolean>
   return await compare(parseKey(text).secret, hashed);
 }
 
-/**
- * Checks keys. bcrypt shares libuv's threads with the disk, so one check runs at a time, the queue is bounded, and what
- * passed or failed is remembered for a minute under a keyed hash that only this process can make.
- */
-export class Keys {
-  readonly #database: Database;
-  readonly #pepper = randomBytes(32);
-  readonly #remembered = new Map<string, { key: AuthenticatedKey | undefined; until: number }>();
-  #turn: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
-
-  constructor(database: Database) {
-    this.#database = database;
-  }
-
-  /** @throws 'Unauthorized' if the key is none; 'TooManyRequests' if too many wait for their check. */
-  async authenticate(text: string): Promise<AuthenticatedKey> {
-    const fingerprint = createHmac('sha256', this.#pepper).update(text).digest('base64');
-    const now = performance.now();
-    const remembered = this.#remembered.get(fingerprint);
-    if (remembered && remembered.until > now) return passed(remembered.key);
-    const key = await this.#check(text);
-    this.#remembered.delete(fingerprint);
-    this.#remembered.set(fingerprint, { key, until: performance.now() + REMEMBER_MS });
-    const oldest = this.#remembered.keys().next().value;
-    if (this.#remembered.size > MAX_REMEMBERED && oldest !== undefined) this.#remembered.delete(oldest);
-    return passed(key);
-  }
-
-  async #check(text: string): Promise<AuthenticatedKey | undefined> {
-    const { id, secret } = parseKey(text);
-    if (Buffer.byteLength(secret) > MAX_SECRET_BYTES) return undefined;
-    if (this.#waiting >= MAX_QUEUE)
-      throw new RegistryError('TooManyRequests', 'too many keys wait to be checked', { retryAfter: 1 });
-    this.#waiting += 1;
-    const mine = this.#turn.then(() => this.#compare(id, secret));
-    this.#turn = mine.catch(() => undefined);
-    try {
-      return await mine;
-    } finally {
-      this.#waiting -= 1;
-    }
-  }
-
-  async #compare(id: string, secret: string): Promise<AuthenticatedKey | undefined> {
-    const [row] = await this.#database.query<{ name: string; hash: string }>(
-      'select name, key_hash as hash from api_keys where key_prefix = $1 and is_active and (expires_at is null or expires_at > now())',
-      [id],
-    );
-    if (!row || !(await compare(secret, row.hash))) return undefined;
-    return { id, name: row.name };
-  }
-}
-
-function passed(key: AuthenticatedKey | undefined): AuthenticatedKey {
-  if (!key) throw new RegistryError('Unauthorized', 'this key is not known');
-  return key;
+async function notifyKey(transaction: Queries, id: string): Promise<void> {
+  await transaction.query('select pg_notify($1, $2)', [ACCESS_CHANNEL, `key ${id}`]);
 }

@@ -1,6 +1,7 @@
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { findKeyHash, matchesKey, newKey, parseKey, putKey } from '../auth/keys.js';
+import { newKey, parseKey } from '../auth/key-text.js';
+import { findKeyHash, matchesKey, putAdminKey } from '../auth/keys.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 
@@ -8,13 +9,14 @@ const ADMIN = 'admin';
 
 /**
  * Sees to the admin key: the operator's own choice, or one that is made at the first start and kept in the data folder.
+ * One that was revoked stays so: another key, or `weighhouse key create --admin`, opens the registry again.
  * @returns the key if it was made now, to be shown once.
  */
 export async function ensureAdminKey(database: Database, config: Config): Promise<string | undefined> {
   if (config.adminKey !== '') {
     const stored = await findKeyHash(database, parseKey(config.adminKey).id);
-    if (!stored || !(await matchesKey(config.adminKey, stored)))
-      await putKey(database, config.adminKey, 'REGISTRY_ADMIN_KEY', config.bcryptCost);
+    if (!stored || !(await matchesKey(config.adminKey, stored.hash)))
+      await putAdminKey(database, config.adminKey, 'REGISTRY_ADMIN_KEY', config.bcryptCost);
     return undefined;
   }
   if (await findKeyHash(database, ADMIN)) return undefined;
@@ -23,7 +25,7 @@ export async function ensureAdminKey(database: Database, config: Config): Promis
   const kept = await readSecret(path);
   const key = kept || newKey(ADMIN);
   if (!kept) await writeSecret(path, `${key}\n`);
-  await putKey(database, key, 'first admin key', config.bcryptCost);
+  await putAdminKey(database, key, 'first admin key', config.bcryptCost);
   return key;
 }
 

@@ -1,6 +1,6 @@
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
-import { expiryJob } from '../gc/expiry.js';
+import { expiryJob, revokedJob } from '../gc/expiry.js';
 import type { Job } from '../gc/jobs.js';
 import { orphansJob } from '../gc/orphans.js';
 import { recordsJob } from '../gc/records.js';
@@ -14,6 +14,7 @@ export function jobsOf(config: Config, database: Database, store: SegmentStore, 
   const everyMs = config.jobInterval * 1000;
   return [
     expiryJob(database, everyMs),
+    revokedJob(database, everyMs),
     removalsJob({ database, store, log, pause: () => undefined, everyMs, delaySeconds: config.removalDelay }),
     recordsJob(database, new FilesystemRecords(config.filesystemRoot), config.recordInterval * 1000),
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),

@@ -2,12 +2,12 @@ import cluster from 'node:cluster';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Keys } from '../auth/keys.js';
 import type { Config } from '../config.js';
 import { recordChanges } from '../gc/records.js';
 import { connect } from '../database/connect.js';
 import { listen } from '../database/notify.js';
 import { createApp } from '../http/app.js';
+import { RunningRequests } from '../http/running-requests.js';
 import { createHttpServer, drainServer } from '../http/server.js';
 import type { Log } from '../log.js';
 import { createRegistry } from '../registry/registry.js';
@@ -15,6 +15,7 @@ import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
+import { createAuthenticator, watchAccess } from './authenticator.js';
 import { addressError } from './listen-address.js';
 
 const RECORDING_MS = 5_000;
@@ -48,9 +49,14 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     const [id, epoch] = payload.split(' ');
     if (id) registry.uploads.oust(id, Number(epoch));
   });
+  const authenticator = await createAuthenticator(config, database);
+  const requests = new RunningRequests((identity) => authenticator.isAlive(identity), log);
+  const watching = await watchAccess(authenticator, requests, listener, log);
   const app = createApp({
     ...registry,
-    keys: new Keys(database),
+    authenticator,
+    running: requests,
+    client: { trustedProxies: config.trustedProxies, publicUrl: config.publicUrl },
     log,
     idleMs: config.idleTimeout * 1000,
     rangesMax: config.rangesMax,
@@ -84,6 +90,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     await drainServer(server, config.drainTimeout * 1000);
     // Requests whose connections were broken off still record what they have.
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
+    await watching.stop();
     await listener.close();
     await database.close();
     cluster.worker?.disconnect();

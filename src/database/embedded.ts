@@ -110,6 +110,20 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
   }
 }
 
+/** The url of the PostgreSQL of a data folder if it runs and answers, as beside a registry at work; else undefined. */
+export async function findRunning(dataDir: string): Promise<string | undefined> {
+  const place = await findPlace(await openDataFolder(dataDir)).catch(() => undefined);
+  if (place === undefined || !place.initialized) return undefined;
+  const file = await readPidFile(place);
+  if (file?.status !== 'ready' || !(await isServer(file.pid, place)) || !(await answers(file.socketFolder)))
+    return undefined;
+  return urlOf(file.socketFolder);
+}
+
+function urlOf(socketFolder: string): string {
+  return `postgres://${NAME}@localhost:${PORT}/${NAME}?${new URLSearchParams({ host: socketFolder, sslmode: 'disable' })}`;
+}
+
 interface Start {
   readonly place: Place;
   readonly programs: Programs;
@@ -248,9 +262,8 @@ function present(server: Server, adopted: boolean, place: Place, alias: Alias): 
       if (stopping === undefined) tell(how);
     });
   });
-  const parameters = new URLSearchParams({ host: alias.path, sslmode: 'disable' });
   return {
-    url: `postgres://${NAME}@localhost:${PORT}/${NAME}?${parameters}`,
+    url: urlOf(alias.path),
     connection: { host: alias.path, port: PORT, database: NAME, username: NAME },
     place: place.folder,
     adopted,

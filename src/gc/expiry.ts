@@ -1,5 +1,5 @@
 import type { Database } from '../database/connect.js';
-import { expireSessions } from '../registry/upload-sessions.js';
+import { endSessionsOf, expireSessions } from '../registry/upload-sessions.js';
 import type { Job } from './jobs.js';
 
 const BATCH = 100;
@@ -10,5 +10,32 @@ export function expiryJob(database: Database, everyMs: number): Job {
     name: 'expiry',
     everyMs,
     run: async () => (await database.transaction((transaction) => expireSessions(transaction, BATCH))) === BATCH,
+  };
+}
+
+/**
+ * Ends upload sessions of revoked keys. Revoking ends those that there are; this finds what a request that was let in a
+ * moment before has opened since.
+ */
+export function revokedJob(database: Database, everyMs: number): Job {
+  return {
+    name: 'revoked',
+    everyMs,
+    run: async () =>
+      await database.transaction(async (transaction) => {
+        const rows = await transaction.query<{ actor: string }>(
+          `select distinct u.actor from uploads u join api_keys k on k.key_prefix = u.actor
+            where not k.is_active and u.committed_digest is null limit $1`,
+          [BATCH],
+        );
+        if (rows.length === 0) return false;
+        return (
+          (await endSessionsOf(
+            transaction,
+            rows.map((row) => row.actor),
+            BATCH,
+          )) === BATCH
+        );
+      }),
   };
 }

@@ -1,25 +1,31 @@
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import Koa from 'koa';
-import type { Keys } from '../auth/keys.js';
+import type { Authenticator } from '../auth/authenticator.js';
 import { type Log, requestContext } from '../log.js';
 import { authenticate } from './authenticate.js';
-import { pathOf, readableTarget, type RequestState } from './context.js';
+import type { ClientOptions } from './client.js';
+import { identifyClient, pathOf, readableTarget, type RequestState } from './context.js';
 import { errorResponse } from './error-response.js';
 import { writeFailure } from './oci/failures.js';
 import { type OciRoutesOptions, ociRoutes, unrouted } from './oci/routes.js';
+import type { RunningRequests } from './running-requests.js';
 import { limitFlush } from './send.js';
+import { tokenRoutes } from './token/routes.js';
 
 export interface AppOptions extends OciRoutesOptions {
-  readonly keys: Keys;
+  readonly authenticator: Authenticator;
+  readonly running: RunningRequests;
+  readonly client: ClientOptions;
   readonly log: Log;
 }
 
 /** The HTTP application: every request passes error response, request id, access, and one handler. */
 export function createApp(options: AppOptions): Koa<RequestState> {
-  const { log, keys, idleMs } = options;
+  const { log, authenticator, idleMs } = options;
   const app = new Koa<RequestState>();
   const oci = ociRoutes(options);
+  const token = tokenRoutes(options);
   app.silent = true;
   // Errors of handlers never get here (see errorResponse); what does is mostly a connection that broke.
   app.on('error', (error: NodeJS.ErrnoException) => {
@@ -43,19 +49,21 @@ export function createApp(options: AppOptions): Koa<RequestState> {
           path: pathOf(ctx.req),
           ...outcome(ctx.res),
           ms: Math.round(performance.now() - begun),
-          actor: ctx.state.access?.key.id,
+          actor: ctx.state.access?.identity.id,
         },
         'request',
       );
     });
   });
+  app.use(identifyClient(options.client));
   app.use(errorResponse(log, writeFailure));
-  app.use(authenticate(keys));
+  app.use(authenticate(authenticator, options.running));
   app.use(async (ctx, next) => {
     ctx.set('Docker-Distribution-API-Version', 'registry/2.0');
     await next();
   });
   app.use(readableTarget);
+  app.use(token.routes());
   app.use(oci.routes());
   app.use(unrouted);
   return app;

@@ -1,30 +1,61 @@
+import type { IncomingMessage } from 'node:http';
 import type { Middleware } from 'koa';
-import { accessOf, type Action } from '../auth/access.js';
-import type { Keys } from '../auth/keys.js';
+import type { Decision } from '../auth/access.js';
+import type { Authenticator } from '../auth/authenticator.js';
+import type { Action } from '../auth/grants.js';
 import { RegistryError } from '../errors.js';
 import type { RepositoryName } from '../oci/name.js';
-import type { Context, RequestState } from './context.js';
+import { type Context, pathOf, type RequestState } from './context.js';
+import { credentialsOf } from './credentials.js';
+import type { RunningRequests } from './running-requests.js';
 
-/** Finds out who asks, before anything is looked up. @throws 'Unauthorized' */
-export function authenticate(keys: Keys): Middleware<RequestState> {
+/** Where tokens are given out. */
+export const TOKEN_PATH = '/v2/token';
+
+/** Finds out who asks, before anything is looked up. @throws 'Unauthorized', 'TooManyRequests' */
+export function authenticate(authenticator: Authenticator, running: RunningRequests): Middleware<RequestState> {
   return async (ctx, next) => {
-    const key = await keys.authenticate(presentedKey(ctx.req.headers.authorization));
-    ctx.state.access = accessOf(key);
-    await next();
+    const { state } = ctx;
+    state.challenge = { error: 'invalid_token' };
+    state.access = await authenticator.authenticate(credentialsOf(ctx.req.headers), state.client.address);
+    state.challenge = {};
+    const done = running.add(state.access.identity, ctx.req.socket);
+    try {
+      await next();
+    } finally {
+      done();
+    }
   };
 }
 
-/** The key in a Basic header (RFC 7617): the password; any user name will do. */
-function presentedKey(header: string | undefined): string {
-  const encoded = /^basic +([A-Za-z0-9+/_-]+=*)$/i.exec(header ?? '')?.[1];
-  const decoded = encoded === undefined ? '' : Buffer.from(encoded, 'base64').toString('utf8');
-  const colon = decoded.indexOf(':');
-  if (colon < 0 || colon === decoded.length - 1)
-    throw new RegistryError('Unauthorized', 'a key is needed: any user name, the key as password');
-  return decoded.slice(colon + 1);
+/** Lets a request pass, or throws what it is answered. `scope` is what a token would have to be for. */
+export function permit(ctx: Context, decision: Decision, scope?: string): void {
+  if (decision === 'allowed') return;
+  if (decision === 'denied') throw new RegistryError('Denied', 'this key may not do that');
+  const { identity, token } = ctx.state.access;
+  const error = token === undefined ? undefined : token.expired ? 'invalid_token' : 'insufficient_scope';
+  ctx.state.challenge = { ...(scope === undefined ? {} : { scope }), ...(error === undefined ? {} : { error }) };
+  if (token?.expired) throw new RegistryError('Unauthorized', 'this token has expired');
+  if (token) throw new RegistryError('Unauthorized', 'this token does not count here');
+  if (identity.kind !== 'anonymous') throw new RegistryError('Unauthorized', 'these credentials do not count here');
+  throw new RegistryError('Unauthorized', 'a key is needed: any user name, the key as password');
 }
 
-/** @throws 'Denied' if the key does not allow it, whether or not there is such a repository. */
-export function authorize(ctx: Context, action: Action, repository: RepositoryName): void {
-  if (!ctx.state.access.may(action, repository)) throw new RegistryError('Denied', `this key may not ${action} here`);
+/** The scope of a token for an action, as clients know it from Docker's token specification. */
+export function scopeOf(repository: RepositoryName, action: Action): string {
+  return `repository:${repository}:${action === 'push' ? 'pull,push' : action}`;
+}
+
+/** The WWW-Authenticate header of a 401 (RFC 6750 section 3; Docker's token specification). */
+export function challengeOf(request: IncomingMessage, { client, challenge }: Partial<RequestState>): string {
+  if (pathOf(request) === TOKEN_PATH) return 'Basic realm="Weighhouse", charset="UTF-8"';
+  const origin = client?.origin ?? '';
+  const parameters = {
+    realm: `${origin}${TOKEN_PATH}`,
+    service: origin.replace(/^https?:\/\//, ''),
+    ...challenge,
+  };
+  return `Bearer ${Object.entries(parameters)
+    .map(([name, value]) => `${name}="${value}"`)
+    .join(',')}`;
 }

@@ -3,19 +3,35 @@ import type { RouterContext } from '@koa/router';
 import type { Middleware } from 'koa';
 import type { Access } from '../auth/access.js';
 import { RegistryError } from '../errors.js';
+import type { RepositoryName } from '../oci/name.js';
 import type { Actor } from '../registry/changes.js';
+import { type Client, type ClientOptions, clientOf } from './client.js';
 
 /** What middleware has found out about a request before its handler runs. */
 export interface RequestState {
   readonly requestId: string;
+  client: Client;
   access: Access;
+  /** What a 401 asks for. */
+  challenge: { readonly scope?: string; readonly error?: 'invalid_token' | 'insufficient_scope' };
+  /** The repository in the path, where the route has one: parsed, and what the route does there is allowed. */
+  repository: RepositoryName;
 }
 
 export type Context = RouterContext<RequestState>;
 
+/** Notes where the request comes from. */
+export function identifyClient(options: ClientOptions): Middleware<RequestState> {
+  return async (ctx, next) => {
+    ctx.state.client = clientOf(ctx.req, options);
+    await next();
+  };
+}
+
 /** Who acts, for what the registry writes down. */
 export function actorOf(ctx: Context): Actor {
-  return { key: ctx.state.access.key.id, address: ctx.req.socket.remoteAddress ?? '', requestId: ctx.state.requestId };
+  const { access, client, requestId } = ctx.state;
+  return { key: access.identity.id, address: client.address, requestId };
 }
 
 /** The path as it was sent, for the log; Koa's own throws for a target that is no URL. */

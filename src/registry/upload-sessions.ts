@@ -39,6 +39,7 @@ export interface CommittedSession extends UploadSession {
 /** PostgreSQL's channel on which `<upload id> <epoch>` tells the former holder of a session that it was taken or ended. */
 export const TAKEN_CHANNEL = 'weighhouse_upload_taken';
 
+const UPLOAD_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const COLUMNS = `b.id, b.body, b.epoch, b.rewound_epoch as "rewoundEpoch", b."offset", b.told_offset as "toldOffset", b.algorithm,
   b.prefix_size as "prefixSize", b.prefix_digest as "prefixDigest", b.committed_digest as "committedDigest", ${SEGMENTS_JSON} as segments`;
 const LIVE = `from uploads b join repositories r on r.id = b.repository where b.id = $1 and r.name = $2 and b.expires_at > now()`;
@@ -70,6 +71,30 @@ export async function getSession(queries: Queries, id: string, repository: Repos
   const [row] = await queries.query<UploadSession>(`select ${COLUMNS} ${LIVE}`, [id, repository]);
   if (!row) throw unknownUpload(id);
   return row;
+}
+
+/** Who began a session, and when, in seconds since 1970. */
+export interface SessionOrigin {
+  readonly actor: string;
+  readonly createdAt: number;
+}
+
+/** The origin of a session, if there is one of that id in that repository that has not expired. */
+export async function findOrigin(
+  queries: Queries,
+  id: string,
+  repository: RepositoryName,
+): Promise<SessionOrigin | undefined> {
+  const [row] = await queries.query<SessionOrigin>(
+    `select b.actor, extract(epoch from b.created_at)::float8 as "createdAt" ${LIVE}`,
+    [id, repository],
+  );
+  return row;
+}
+
+/** Whether a text can be the id of a session. */
+export function isUploadId(text: string): boolean {
+  return UPLOAD_ID.test(text);
 }
 
 /** The offset of a session that is not committed, which counts as told from now on. @throws 'UploadUnknown' */
@@ -192,6 +217,21 @@ export async function expireSessions(transaction: Queries, limit: number): Promi
   );
   for (const row of rows) {
     if (row.body === null) continue;
+    await dropBody(transaction, row.body, 0);
+    await announceTaken(transaction, row.id, row.epoch + 1);
+  }
+  return rows.length;
+}
+
+/** Ends the sessions of an actor that are not committed, at most `limit` at a time. @returns how many. */
+export async function endSessionsOf(transaction: Queries, actors: readonly string[], limit: number): Promise<number> {
+  const rows = await transaction.query<{ id: string; body: number; epoch: number }>(
+    `with theirs as materialized (
+       select id from uploads where actor = any($1::text[]) and committed_digest is null order by id limit $2 for update)
+     delete from uploads u using theirs where u.id = theirs.id returning u.id, u.body, u.epoch`,
+    [actors, limit],
+  );
+  for (const row of rows) {
     await dropBody(transaction, row.body, 0);
     await announceTaken(transaction, row.id, row.epoch + 1);
   }

@@ -13,7 +13,10 @@ import { recoverSegments } from './upload-recovery.js';
 import {
   cancelSession,
   createSession,
+  findOrigin,
   getSession,
+  isUploadId,
+  type SessionOrigin,
   type TakenSession,
   takenUpload,
   takeSession,
@@ -76,6 +79,11 @@ export class Uploads {
   /** How many bytes are durable. @throws 'UploadUnknown' */
   async status(target: Target): Promise<number> {
     return await tellOffset(this.#options.database, target.id, target.repository);
+  }
+
+  /** Who began a session, and when (seconds since 1970), if there is such a session. */
+  async findOrigin(id: string, repository: RepositoryName): Promise<SessionOrigin | undefined> {
+    return isUploadId(id) ? await findOrigin(this.#options.database, id, repository) : undefined;
   }
 
   /** @throws 'UploadUnknown' */

@@ -58,7 +58,7 @@ describe('access over HTTP', () => {
     it(`challenges ${method} ${path} without a key before anything is looked at`, async () => {
       const answer = await exchange(server.host, method, path, { headers: { authorization: '' } });
       expect(answer.status).to.equal(401);
-      expect(answer.headers['www-authenticate']).to.match(/^Basic realm="[^"]+"/);
+      expect(answer.headers['www-authenticate']).to.match(/^Bearer realm="http:[^"]+\/v2\/token",service="127[^"]+"/);
       if (method === 'HEAD') expect(answer.body).to.have.lengthOf(0);
       else expect(JSON.parse(answer.body.toString())).to.have.nested.property('errors[0].code', 'UNAUTHORIZED');
     });
@@ -82,7 +82,7 @@ describe('access over HTTP', () => {
   for (const [what, authorization] of refused) {
     it(`refuses ${what} with a challenge`, async () => {
       const answer = await server.request('GET', '/v2/', { headers: { authorization } });
-      expect(answer.headers.get('www-authenticate')).to.match(/^Basic /);
+      expect(answer.headers.get('www-authenticate')).to.match(/^Bearer /);
       await expectError(answer, 401, 'UNAUTHORIZED');
     });
   }

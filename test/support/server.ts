@@ -70,6 +70,9 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     REGISTRY_ADMIN_KEY: ADMIN_KEY,
     REGISTRY_BCRYPT_COST: '4',
     REGISTRY_WORKERS: '2',
+    // Suites guess all day, from one address.
+    REGISTRY_AUTH_FAILURES_PER_ADDRESS: '1000000',
+    REGISTRY_AUTH_FAILURES_PER_KEY: '1000000',
     REGISTRY_DATABASE_URL: database?.url ?? '',
     // The whole suite passes with one connection a process, too.
     REGISTRY_DATABASE_POOL: process.env.TEST_DATABASE_POOL ?? '',

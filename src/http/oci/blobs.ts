@@ -9,10 +9,10 @@ import {
   unsatisfiedContentRange,
 } from '../../oci/range.js';
 import type { Blob, Blobs, OpenableBlob } from '../../registry/blobs.js';
-import { authorize } from '../authenticate.js';
 import { actorOf, type Context } from '../context.js';
 import { sendBody } from '../send.js';
-import { nameOf, part } from './parameters.js';
+import { isOllama, locate } from './location.js';
+import { part } from './parameters.js';
 
 export interface BlobRoutesOptions {
   readonly blobs: Blobs;
@@ -42,8 +42,9 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
   async function get(ctx: Context): Promise<void> {
     const blob = await blobs.getOpenable(...pulled(ctx));
     const etag = `"${blob.digest}"`;
-
     describe(ctx, blob);
+    // It asks once where the bytes are, and reads ranges from there.
+    if (isOllama(ctx)) locate(ctx, `/v2/${ctx.state.repository}/blobs/${blob.digest}`);
     if (ifNoneMatch(ctx.req.headers['if-none-match'], etag)) {
       ctx.status = 304;
       return;
@@ -121,8 +122,7 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
 
   /** DELETE (end-10). */
   async function remove(ctx: Context): Promise<void> {
-    const repository = nameOf(ctx);
-    authorize(ctx, 'delete', repository);
+    const { repository } = ctx.state;
     await blobs.remove(repository, parseDigest(part(ctx, 'digest')), actorOf(ctx));
     ctx.body = null;
     ctx.status = 202;
@@ -133,8 +133,7 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
 }
 
 function pulled(ctx: Context) {
-  const repository = nameOf(ctx);
-  authorize(ctx, 'pull', repository);
+  const { repository } = ctx.state;
   return [repository, parseDigest(part(ctx, 'digest'))] as const;
 }
 

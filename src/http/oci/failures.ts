@@ -1,4 +1,5 @@
 import type { Failure } from '../../errors.js';
+import { challengeOf } from '../authenticate.js';
 import type { WriteFailure } from '../error-response.js';
 
 /** The codes of the specification ("Error Codes"). For 5xx, of which it says nothing, Docker's UNAVAILABLE and UNKNOWN. */
@@ -37,6 +38,7 @@ const responses: Record<Failure, readonly [status: number, code: Code]> = {
   ManifestBlobUnknown: [400, 'MANIFEST_BLOB_UNKNOWN'],
   UploadUnknown: [404, 'BLOB_UPLOAD_UNKNOWN'],
   RouteUnknown: [404, 'UNSUPPORTED'],
+  KeyUnknown: [404, 'UNSUPPORTED'],
   Unauthorized: [401, 'UNAUTHORIZED'],
   Denied: [403, 'DENIED'],
   BlobReferenced: [403, 'DENIED'],
@@ -58,7 +60,7 @@ export const writeFailure: WriteFailure = (ctx, error) => {
   const [status, code] = responses[error.failure];
   ctx.status = status;
   ctx.set('Docker-Distribution-API-Version', 'registry/2.0');
-  if (error.failure === 'Unauthorized') ctx.set('WWW-Authenticate', 'Basic realm="Weighhouse", charset="UTF-8"');
+  if (error.failure === 'Unauthorized') ctx.set('WWW-Authenticate', challengeOf(ctx.req, ctx.state));
   const retryAfter = error.retryAfter ?? (status === 503 || status === 429 ? RETRY_SECONDS : undefined);
   if (retryAfter !== undefined) ctx.set('Retry-After', String(retryAfter));
   if (error.failure === 'MethodUnsupported' && Array.isArray(error.detail?.allowed))

@@ -2,9 +2,8 @@ import { parseDigest } from '../../oci/digest.js';
 import { OCI_IMAGE_INDEX } from '../../oci/media-types.js';
 import type { Referrer } from '../../registry/referrers.js';
 import type { Lists } from '../../registry/lists.js';
-import { authorize } from '../authenticate.js';
 import type { Context } from '../context.js';
-import { linkNext, nameOf, pageOf, parameter, part } from './parameters.js';
+import { linkNext, pageOf, parameter, part } from './parameters.js';
 
 export interface ListRoutesOptions {
   readonly lists: Lists;
@@ -16,8 +15,7 @@ export interface ListRoutesOptions {
 export function listHandlers({ lists, listMax, referrersMaxBytes }: ListRoutesOptions) {
   /** GET …/tags/list (end-8a, 8b). */
   async function tags(ctx: Context): Promise<void> {
-    const name = nameOf(ctx);
-    authorize(ctx, 'pull', name);
+    const name = ctx.state.repository;
     const page = pageOf(ctx, listMax);
     // One more than asked tells whether there is a next page.
     const found = await lists.tags(name, page.last, page.limit + 1);
@@ -33,8 +31,7 @@ export function listHandlers({ lists, listMax, referrersMaxBytes }: ListRoutesOp
 
   /** GET …/referrers/<digest> (end-12a, 12b): 200 also for a subject that is not there. */
   async function referrers(ctx: Context): Promise<void> {
-    const repository = nameOf(ctx);
-    authorize(ctx, 'pull', repository);
+    const { repository } = ctx.state;
     const subject = parseDigest(part(ctx, 'digest'));
     const artifactType = parameter(ctx, 'artifactType') || undefined;
     const { last } = pageOf(ctx, listMax);

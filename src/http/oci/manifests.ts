@@ -5,10 +5,9 @@ import { parseReference, parseTag, type Reference } from '../../oci/name.js';
 import { ifNoneMatch } from '../../oci/range.js';
 import type { Manifests, StoredManifest } from '../../registry/manifests.js';
 import type { Tags } from '../../registry/tags.js';
-import { authorize } from '../authenticate.js';
 import { actorOf, type Context } from '../context.js';
 import { readWhole } from '../request-body.js';
-import { nameOf, parameters, part } from './parameters.js';
+import { parameters, part } from './parameters.js';
 import { warn } from './warning.js';
 
 export interface ManifestRoutesOptions {
@@ -23,8 +22,7 @@ export interface ManifestRoutesOptions {
 export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs }: ManifestRoutesOptions) {
   /** GET and HEAD (end-3). A manifest is sent as it was pushed, whatever the client says that it accepts. */
   async function get(ctx: Context): Promise<void> {
-    const repository = nameOf(ctx);
-    authorize(ctx, 'pull', repository);
+    const { repository } = ctx.state;
     const reference = parseReferenceToRead(part(ctx, 'reference'));
     const withBody = ctx.method !== 'HEAD';
     const manifest = withBody
@@ -44,8 +42,7 @@ export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs }: M
 
   /** PUT (end-7a, 7b). */
   async function put(ctx: Context): Promise<void> {
-    const repository = nameOf(ctx);
-    authorize(ctx, 'push', repository);
+    const { repository } = ctx.state;
     const reference = parseReference(part(ctx, 'reference'));
     const named = parameters(ctx, 'tag').map(parseTag);
     if (named.length > maxTags)
@@ -78,8 +75,7 @@ export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs }: M
 
   /** DELETE (end-9): of a tag, which leaves the manifest, or of a manifest with all its tags. */
   async function remove(ctx: Context): Promise<void> {
-    const repository = nameOf(ctx);
-    authorize(ctx, 'delete', repository);
+    const { repository } = ctx.state;
     const reference = parseReferenceToRead(part(ctx, 'reference'));
     if ('tag' in reference) await tags.remove(repository, reference.tag, actorOf(ctx));
     else await manifests.remove(repository, reference.digest, actorOf(ctx));

@@ -1,16 +1,10 @@
 import { RegistryError } from '../../errors.js';
-import { parseRepositoryName, type RepositoryName } from '../../oci/name.js';
 import type { Context } from '../context.js';
 
 /** A part of the path by its name in the route; empty if the route has none of that name. */
 export function part(ctx: Context, name: string): string {
   const value: string | string[] | undefined = ctx.params[name];
   return Array.isArray(value) ? value.join('/') : (value ?? '');
-}
-
-/** The repository in the path. @throws 'NameInvalid' */
-export function nameOf(ctx: Context): RepositoryName {
-  return parseRepositoryName(part(ctx, 'name'));
 }
 
 /** A parameter of the query that may be given once, and without a NUL, which PostgreSQL can't hold. @throws 'ParameterInvalid' */

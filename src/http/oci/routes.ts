@@ -1,6 +1,8 @@
 import Router from '@koa/router';
 import { RegistryError } from '../../errors.js';
+import { permit } from '../authenticate.js';
 import type { Context, RequestState } from '../context.js';
+import { asSomebody, to, toCatalog, toUpload } from './access.js';
 import { type BlobRoutesOptions, blobHandlers } from './blobs.js';
 import { type ListRoutesOptions, listHandlers } from './lists.js';
 import { type ManifestRoutesOptions, manifestHandlers } from './manifests.js';
@@ -12,7 +14,10 @@ export interface OciRoutesOptions
     ManifestRoutesOptions,
     ListRoutesOptions {}
 
-/** The endpoints of the distribution specification ("Endpoints"), line by line. A name may hold any number of slashes. */
+/**
+ * The endpoints of the distribution specification ("Endpoints"), line by line, each with
+ * the right that it takes. A name may hold any number of slashes.
+ */
 export function ociRoutes(options: OciRoutesOptions): Router<RequestState> {
   const router = new Router<RequestState>({ sensitive: true });
   const blobs = blobHandlers(options);
@@ -20,38 +25,41 @@ export function ociRoutes(options: OciRoutesOptions): Router<RequestState> {
   const manifests = manifestHandlers(options);
   const lists = listHandlers(options);
 
-  router.get('/v2{/}', (ctx) => {
+  const finish = toUpload(options.uploads);
+
+  router.get('/v2{/}', asSomebody, (ctx) => {
     ctx.status = 200;
     ctx.body = '{}';
     ctx.set('Content-Type', 'application/json');
   });
-  router.get('/v2/_catalog', lists.catalog);
+  router.get('/v2/_catalog', toCatalog, lists.catalog);
 
-  router.post('/v2/*name/blobs/uploads{/}', uploads.post);
-  router.patch('/v2/*name/blobs/uploads/:upload{/}', uploads.patch);
-  router.put('/v2/*name/blobs/uploads/:upload{/}', uploads.put);
-  router.get('/v2/*name/blobs/uploads/:upload{/}', uploads.get);
-  router.delete('/v2/*name/blobs/uploads/:upload{/}', uploads.cancel);
+  router.post('/v2/*name/blobs/uploads{/}', to('push'), uploads.post);
+  router.patch('/v2/*name/blobs/uploads/:upload{/}', finish, uploads.patch);
+  router.put('/v2/*name/blobs/uploads/:upload{/}', finish, uploads.put);
+  router.get('/v2/*name/blobs/uploads/:upload{/}', finish, uploads.get);
+  router.delete('/v2/*name/blobs/uploads/:upload{/}', finish, uploads.cancel);
 
-  router.head('/v2/*name/blobs/:digest', blobs.head);
-  router.get('/v2/*name/blobs/:digest', blobs.get);
-  router.delete('/v2/*name/blobs/:digest', blobs.remove);
+  router.head('/v2/*name/blobs/:digest', to('pull'), blobs.head);
+  router.get('/v2/*name/blobs/:digest', to('pull'), blobs.get);
+  router.delete('/v2/*name/blobs/:digest', to('delete'), blobs.remove);
 
-  router.get('/v2/*name/manifests/:reference', manifests.get);
-  router.put('/v2/*name/manifests/:reference', manifests.put);
-  router.delete('/v2/*name/manifests/:reference', manifests.remove);
+  router.get('/v2/*name/manifests/:reference', to('pull'), manifests.get);
+  router.put('/v2/*name/manifests/:reference', to('push'), manifests.put);
+  router.delete('/v2/*name/manifests/:reference', to('delete'), manifests.remove);
 
-  router.get('/v2/*name/tags/list', lists.tags);
-  router.get('/v2/*name/referrers/:digest', lists.referrers);
+  router.get('/v2/*name/tags/list', to('pull'), lists.tags);
+  router.get('/v2/*name/referrers/:digest', to('pull'), lists.referrers);
 
   return router;
 }
 
 /**
  * Refuses what no route took.
- * @throws 'MethodUnsupported', with the methods that the path knows, or 'RouteUnknown'
+ * @throws 'Unauthorized' to nobody in particular; 'MethodUnsupported', with the methods that the path knows, or 'RouteUnknown'
  */
-export function unrouted(ctx: Pick<Context, 'matched'>): never {
+export function unrouted(ctx: Context): never {
+  permit(ctx, ctx.state.access.decideBase());
   const allowed = new Set((ctx.matched ?? []).flatMap((route) => route.methods));
   if (allowed.size === 0) throw new RegistryError('RouteUnknown', 'no such endpoint');
   throw new RegistryError('MethodUnsupported', 'this endpoint does not support this method', {

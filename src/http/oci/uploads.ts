@@ -3,12 +3,13 @@ import { parseRepositoryName, type RepositoryName } from '../../oci/name.js';
 import { parseContentRange } from '../../oci/range.js';
 import { RegistryError } from '../../errors.js';
 import type { Blobs } from '../../registry/blobs.js';
+import { isUploadId } from '../../registry/upload-sessions.js';
 import type { UploadBody, Uploads } from '../../registry/uploads.js';
-import { authorize } from '../authenticate.js';
 import { actorOf, type Context } from '../context.js';
 import { contentLength, hasBody, readRequest } from '../request-body.js';
 import { uploadRange } from './failures.js';
-import { nameOf, parameter, part } from './parameters.js';
+import { locate } from './location.js';
+import { parameter, part } from './parameters.js';
 import { warn } from './warning.js';
 
 export interface UploadRoutesOptions {
@@ -18,14 +19,11 @@ export interface UploadRoutesOptions {
   readonly idleMs: number;
 }
 
-const UPLOAD_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
 /** The handlers of upload sessions (distribution-spec, "Pushing blobs", "Cancel a blob upload", "Mounting a blob"). */
 export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: UploadRoutesOptions) {
   /** POST …/blobs/uploads/ (end-4a, 4b, 4c, 11). */
   async function post(ctx: Context): Promise<void> {
-    const repository = nameOf(ctx);
-    authorize(ctx, 'push', repository);
+    const { repository } = ctx.state;
     const wanted = parameter(ctx, 'digest');
     const mount = parameter(ctx, 'mount');
     const announced = parameter(ctx, 'digest-algorithm');
@@ -103,10 +101,9 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
   }
 
   function targetOf(ctx: Context) {
-    const repository = nameOf(ctx);
-    authorize(ctx, 'push', repository);
+    const { repository } = ctx.state;
     const id = part(ctx, 'upload');
-    if (!UPLOAD_ID.test(id)) throw new RegistryError('UploadUnknown', 'no such upload in this repository');
+    if (!isUploadId(id)) throw new RegistryError('UploadUnknown', 'no such upload in this repository');
     return { id, repository, actor: actorOf(ctx) };
   }
 
@@ -163,7 +160,7 @@ function isContentRange(header: string | undefined): boolean {
 
 function accepted(ctx: Context, repository: RepositoryName, id: string, offset: number): void {
   ctx.status = 202;
-  ctx.set('Location', `/v2/${repository}/blobs/uploads/${id}`);
+  locate(ctx, `/v2/${repository}/blobs/uploads/${id}`);
   ctx.set('Range', uploadRange(offset));
   ctx.set('Upload-Offset', String(offset));
   ctx.set('Docker-Upload-UUID', id);
@@ -175,7 +172,7 @@ function accepted(ctx: Context, repository: RepositoryName, id: string, offset: 
 function created(ctx: Context, repository: RepositoryName, digest: Digest): void {
   ctx.body = null;
   ctx.status = 201;
-  ctx.set('Location', `/v2/${repository}/blobs/${digest}`);
+  locate(ctx, `/v2/${repository}/blobs/${digest}`);
   ctx.set('Docker-Content-Digest', digest);
   ctx.set('Content-Length', '0');
 }

@@ -1,0 +1,199 @@
+import { decodeJwt } from 'jose';
+import type { Database } from '../database/connect.js';
+import { RegistryError } from '../errors.js';
+import { Access, ANONYMOUS, type Identity, type OpenPolicy, type TokenBounds } from './access.js';
+import { KeyCheck, type KeyStatistics } from './key-check.js';
+import { type KeyRow, KeyRows } from './key-rows.js';
+import { noteUse } from './keys.js';
+import type { Lease } from './lease.js';
+import { Oidc } from './oidc.js';
+import type { OidcIssuer } from './oidc-settings.js';
+import { SigningKeys } from './signing-keys.js';
+import { Throttle } from './throttle.js';
+import { fingerprintOf, TOKEN_ISSUER, Tokens } from './tokens.js';
+import { leaseVisibility, type Visibility } from './visibility.js';
+
+/** What a request brings to show who it is. */
+export type Credentials =
+  | { readonly kind: 'none' }
+  /** A password or `X-API-Key`: a key, or the token of a configured issuer. */
+  | { readonly kind: 'secret'; readonly text: string }
+  | { readonly kind: 'bearer'; readonly text: string };
+
+export interface AuthenticatorOptions {
+  readonly database: Database;
+  readonly anonymous: OpenPolicy['anonymous'];
+  readonly tokenLifetimeSeconds: number;
+  readonly refreshLifetimeSeconds: number;
+  readonly signingKeyLifetimeSeconds: number;
+  /** How long an upload may go on with a token that has expired. */
+  readonly uploadLifetimeSeconds: number;
+  readonly issuers: readonly OidcIssuer[];
+  /** Failed attempts a minute, in this process. */
+  readonly failuresPerAddress: number;
+  readonly failuresPerKey: number;
+}
+
+/** What was asked of the token endpoint. */
+export interface TokenRequest {
+  readonly repositories: readonly string[];
+  readonly catalog: boolean;
+  readonly refresh: boolean;
+}
+
+export interface GivenToken {
+  readonly token: string;
+  readonly lifetimeSeconds: number;
+  readonly refreshToken: string | undefined;
+}
+
+const JWT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
+
+/** Finds out who asks, by keys, tokens, and tokens of other issuers (spec/access.md). */
+export class Authenticator {
+  readonly #options: AuthenticatorOptions;
+  readonly #rows: KeyRows;
+  readonly #check: KeyCheck;
+  readonly #signingKeys: SigningKeys;
+  readonly #tokens: Tokens;
+  readonly #oidc: Oidc;
+  readonly #visibility: Lease<Visibility>;
+  #uses = new Map<string, Date>();
+
+  constructor(options: AuthenticatorOptions) {
+    const { database } = options;
+    this.#options = options;
+    this.#rows = new KeyRows(database);
+    const throttle = new Throttle({ perAddress: options.failuresPerAddress, perKey: options.failuresPerKey });
+    this.#check = new KeyCheck(this.#rows, throttle);
+    this.#signingKeys = new SigningKeys({
+      database,
+      lifetimeSeconds: options.signingKeyLifetimeSeconds,
+      keepSeconds:
+        options.tokenLifetimeSeconds + Math.max(options.refreshLifetimeSeconds, options.uploadLifetimeSeconds),
+    });
+    this.#tokens = new Tokens(this.#signingKeys);
+    this.#oidc = new Oidc(options.issuers);
+    this.#visibility = leaseVisibility(database);
+  }
+
+  /**
+   * What the bearer of credentials may do.
+   * @param address the client's, for which failures count
+   * @throws 'Unauthorized' for credentials that are wrong; 'TooManyRequests'
+   */
+  async authenticate(credentials: Credentials, address: string): Promise<Access> {
+    const { identity, token } = await this.#identify(credentials, address);
+    if (identity.kind === 'key') this.#uses.set(identity.id, new Date());
+    return new Access(identity, await this.#open(), token);
+  }
+
+  /** Whether an identity that was let in still is one: false after its key was revoked or expired. */
+  async isAlive(identity: Identity): Promise<boolean> {
+    return identity.kind !== 'key' || (await this.#rows.find(identity.id)) !== undefined;
+  }
+
+  /**
+   * A token for whoever authenticated, by other than such a token, which could be widened so.
+   * @throws 'Unauthorized', also for an anonymous request to which nothing would be open.
+   */
+  async giveToken(access: Access, request: TokenRequest): Promise<GivenToken> {
+    const { identity, open } = access;
+    if (access.token && (access.token.expired || access.token.repositories !== 'all'))
+      throw new RegistryError('Unauthorized', 'a token is given for a key, not for a token');
+    if (identity.kind === 'anonymous' && open.anonymous === 'none' && !open.visibility.somePublic)
+      throw new RegistryError('Unauthorized', 'a key is needed: any user name, the key as password');
+    const { tokenLifetimeSeconds, refreshLifetimeSeconds } = this.#options;
+    // It must not outlive the token of another issuer for which it is given.
+    const left = access.token ? access.token.expiresAt - Math.floor(Date.now() / 1000) : tokenLifetimeSeconds;
+    const lifetimeSeconds = Math.max(1, Math.min(tokenLifetimeSeconds, left));
+    const { kind, id: subject, name } = identity;
+    const { repositories, catalog } = request;
+    const grants = kind === 'workload' ? identity.grants : [];
+    const claims = { kind, subject, name, grants, repositories, catalog };
+    const token = await this.#tokens.signAccess(claims, lifetimeSeconds);
+    const row = request.refresh && kind === 'key' ? await this.#rows.find(subject) : undefined;
+    const refreshToken =
+      row &&
+      (await this.#tokens.signRefresh({ subject, fingerprint: fingerprintOf(row.hash) }, refreshLifetimeSeconds));
+    return { token, lifetimeSeconds, refreshToken };
+  }
+
+  /** What the holder of a refresh token may do. @throws 'Unauthorized' */
+  async refresh(token: string): Promise<Access> {
+    const { subject, fingerprint } = await this.#tokens.verifyRefresh(token);
+    const row = await this.#rows.find(subject);
+    if (!row || fingerprintOf(row.hash) !== fingerprint)
+      throw new RegistryError('Unauthorized', 'the key of this refresh token is revoked or has changed');
+    return new Access(identityOf(row), await this.#open());
+  }
+
+  /** Told on ACCESS_CHANNEL that something changed. */
+  onChange(payload: string): void {
+    const [what, id] = payload.split(' ');
+    if (what === 'key' && id !== undefined) this.#rows.end(id);
+    if (what === 'visibility') this.#visibility.end();
+    if (what === 'signing-keys') this.#signingKeys.end();
+  }
+
+  /** Writes down which keys were used since the last time; what can't be written is kept for the next. */
+  async flushUses(): Promise<void> {
+    const uses = this.#uses;
+    this.#uses = new Map();
+    try {
+      await noteUse(this.#options.database, uses);
+    } catch (error) {
+      this.#uses = new Map([...uses, ...this.#uses]);
+      throw error;
+    }
+  }
+
+  statistics(): KeyStatistics {
+    return this.#check.statistics();
+  }
+
+  async #open(): Promise<OpenPolicy> {
+    return { anonymous: this.#options.anonymous, visibility: await this.#visibility.get() };
+  }
+
+  async #identify(
+    credentials: Credentials,
+    address: string,
+  ): Promise<{ identity: Identity; token?: TokenBounds | undefined }> {
+    if (credentials.kind === 'none') return { identity: ANONYMOUS };
+    const { kind, text } = credentials;
+    const issuer = JWT.test(text) ? issuerOf(text) : undefined;
+    if (issuer !== undefined && this.#oidc.knows(issuer)) {
+      return await this.#oidc.verify(text, issuer);
+    }
+    if (kind === 'secret') return { identity: identityOf(await this.#check.check(text, address)) };
+    if (issuer !== TOKEN_ISSUER) throw new RegistryError('Unauthorized', 'this token is not valid');
+    return await this.#identifyToken(text);
+  }
+
+  async #identifyToken(text: string): Promise<{ identity: Identity; token: TokenBounds }> {
+    const claims = await this.#tokens.verifyAccess(text);
+    const { expiresAt, expired, catalog } = claims;
+    const token = { repositories: new Set(claims.repositories), catalog, expiresAt, expired };
+    if (claims.kind === 'anonymous') return { identity: ANONYMOUS, token };
+    if (claims.kind === 'workload') {
+      const { subject, name, grants } = claims;
+      return { identity: { kind: 'workload', id: subject, name, grants, readOnly: false }, token };
+    }
+    const row = await this.#rows.find(claims.subject);
+    if (!row) throw new RegistryError('Unauthorized', 'the key of this token is revoked or has expired');
+    return { identity: identityOf(row), token };
+  }
+}
+
+function identityOf({ id, name, grants, readOnly }: KeyRow): Identity {
+  return { kind: 'key', id, name, grants, readOnly };
+}
+
+function issuerOf(token: string): string | undefined {
+  try {
+    return decodeJwt(token).iss;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,136 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import { compare } from 'bcrypt';
+import { RegistryError } from '../errors.js';
+import type { KeyRow, KeyRows } from './key-rows.js';
+import { MAX_SECRET_BYTES, parseKey } from './key-text.js';
+import type { Throttle } from './throttle.js';
+
+const REMEMBER_MS = 60_000;
+const MAX_REMEMBERED = 10_000;
+const MAX_QUEUE = 64;
+
+/** What became of the checks of this process, for the operator. */
+export interface KeyStatistics {
+  /** Secrets that went through bcrypt. */
+  readonly checks: number;
+  /** Answers from memory. */
+  readonly hits: number;
+  readonly misses: number;
+  /** Attempts that failed, of any kind. */
+  readonly failures: number;
+  /** Attempts that were answered 429. */
+  readonly refused: number;
+  /** How many wait for bcrypt now. */
+  readonly waiting: number;
+}
+
+/** Whether a text is the secret of the key with this hash. */
+interface Verdict {
+  readonly hash: string;
+  readonly good: boolean;
+  readonly until: number;
+}
+
+/**
+ * Checks the secrets of keys. bcrypt shares libuv's threads with the disk, so one check runs at a time, the queue is
+ * bounded, and what passed or failed is remembered for a minute under a keyed hash that only this process can make.
+ */
+export class KeyCheck {
+  readonly #rows: KeyRows;
+  readonly #throttle: Throttle;
+  readonly #pepper = randomBytes(32);
+  readonly #verdicts = new Map<string, Verdict>();
+  readonly #running = new Map<string, Promise<KeyRow>>();
+  #turn: Promise<unknown> = Promise.resolve();
+  readonly #counts = { checks: 0, hits: 0, misses: 0, failures: 0, refused: 0, waiting: 0 };
+
+  constructor(rows: KeyRows, throttle: Throttle) {
+    this.#rows = rows;
+    this.#throttle = throttle;
+  }
+
+  statistics(): KeyStatistics {
+    return { ...this.#counts };
+  }
+
+  /**
+   * @param address of the client; failures count for it.
+   * @throws 'Unauthorized' if the text is no key; 'TooManyRequests' if the address failed too often or too many wait.
+   */
+  async check(text: string, address: string): Promise<KeyRow> {
+    const { id, secret } = parseKey(text);
+    if (Buffer.byteLength(secret) > MAX_SECRET_BYTES) throw await this.#failed(id, address);
+    const fingerprint = createHmac('sha256', this.#pepper).update(text).digest('base64');
+    const verdict = this.#verdicts.get(fingerprint);
+    if (verdict && verdict.until > performance.now()) {
+      const row = await this.#rows.find(id);
+      if (row && row.hash === verdict.hash) {
+        this.#counts.hits += 1;
+        if (verdict.good) return row;
+        throw await this.#failed(id, address);
+      }
+    }
+    this.#counts.misses += 1;
+    // Many at once with one key, as when a cluster starts, are one check.
+    const running = this.#running.get(fingerprint);
+    if (running) return await running;
+    const mine = this.#compare(id, secret, fingerprint, address).finally(() => this.#running.delete(fingerprint));
+    this.#running.set(fingerprint, mine);
+    return await mine;
+  }
+
+  async #compare(id: string, secret: string, fingerprint: string, address: string): Promise<KeyRow> {
+    // Counted before it is known to fail, so that a hundred attempts at once are not all let through.
+    await this.#admit(id, address);
+    const row = await this.#rows.find(id);
+    if (!row) throw this.#failure();
+    const good = await this.#inTurn(() => compare(secret, row.hash));
+    this.#remember(fingerprint, { hash: row.hash, good, until: performance.now() + REMEMBER_MS });
+    if (!good) throw this.#failure();
+    await this.#throttle.forgive(address, id);
+    // It may have been revoked in the meantime.
+    const now = await this.#rows.find(id);
+    if (!now || now.hash !== row.hash) throw this.#failure();
+    return now;
+  }
+
+  async #admit(id: string, address: string): Promise<void> {
+    const retryAfter = await this.#throttle.count(address, id);
+    if (retryAfter === undefined) return;
+    this.#counts.refused += 1;
+    throw new RegistryError('TooManyRequests', 'too many failed attempts from this address', { retryAfter });
+  }
+
+  async #failed(id: string, address: string): Promise<RegistryError> {
+    await this.#admit(id, address);
+    return this.#failure();
+  }
+
+  #failure(): RegistryError {
+    this.#counts.failures += 1;
+    return new RegistryError('Unauthorized', 'this key is not known');
+  }
+
+  #remember(fingerprint: string, verdict: Verdict): void {
+    this.#verdicts.delete(fingerprint);
+    this.#verdicts.set(fingerprint, verdict);
+    const oldest = this.#verdicts.keys().next().value;
+    if (this.#verdicts.size > MAX_REMEMBERED && oldest !== undefined) this.#verdicts.delete(oldest);
+  }
+
+  async #inTurn(work: () => Promise<boolean>): Promise<boolean> {
+    if (this.#counts.waiting >= MAX_QUEUE) {
+      this.#counts.refused += 1;
+      throw new RegistryError('TooManyRequests', 'too many keys wait to be checked', { retryAfter: 1 });
+    }
+    this.#counts.waiting += 1;
+    const mine = this.#turn.then(work);
+    this.#turn = mine.catch(() => undefined);
+    try {
+      this.#counts.checks += 1;
+      return await mine;
+    } finally {
+      this.#counts.waiting -= 1;
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import type { Queries } from '../database/connect.js';
+import type { Grant } from './grants.js';
+import { Lease } from './lease.js';
+
+/** A key as it stands in its row; an active one that has not expired. */
+export interface KeyRow {
+  readonly id: string;
+  readonly name: string;
+  readonly hash: string;
+  readonly grants: readonly Grant[];
+  readonly readOnly: boolean;
+}
+
+const MAX_LEASES = 10_000;
+
+/** The rows of keys, each under a lease, so that a key that is revoked or expires stops within one. */
+export class KeyRows {
+  readonly #queries: Queries;
+  /** The least recently made first. */
+  readonly #leases = new Map<string, Lease<KeyRow | undefined>>();
+
+  constructor(queries: Queries) {
+    this.#queries = queries;
+  }
+
+  /** The row of a key that is active and not expired. */
+  async find(id: string): Promise<KeyRow | undefined> {
+    let lease = this.#leases.get(id);
+    if (!lease) {
+      lease = new Lease(() => this.#read(id));
+      this.#leases.set(id, lease);
+      const oldest = this.#leases.keys().next().value;
+      if (this.#leases.size > MAX_LEASES && oldest !== undefined) this.#leases.delete(oldest);
+    }
+    return await lease.get();
+  }
+
+  /** The row as it is now, whatever a lease says. */
+  async findNow(id: string): Promise<KeyRow | undefined> {
+    this.end(id);
+    return await this.find(id);
+  }
+
+  /** Told that a key changed. */
+  end(id: string): void {
+    this.#leases.get(id)?.end();
+  }
+
+  async #read(id: string): Promise<KeyRow | undefined> {
+    const [row] = await this.#queries.query<KeyRow>(
+      `select key_prefix as id, name, key_hash as hash, grants, read_only as "readOnly" from api_keys
+        where key_prefix = $1 and is_active and (expires_at is null or expires_at > now())`,
+      [id],
+    );
+    return row;
+  }
+}

@@ -1,0 +1,96 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { Database, Queries } from '../database/connect.js';
+import { ACCESS_CHANNEL, Lease } from './lease.js';
+
+/** A key that signs tokens; `id` is the `kid` of the token. */
+export interface SigningKey {
+  readonly id: string;
+  readonly secret: Uint8Array;
+}
+
+export interface SigningKeysOptions {
+  readonly database: Database;
+  /** After this a new key signs. */
+  readonly lifetimeSeconds: number;
+  /** How long a key stays after that, so that what it signed last can be checked. */
+  readonly keepSeconds: number;
+}
+
+interface Row {
+  readonly id: string;
+  readonly secret: Buffer;
+  readonly age: number;
+}
+
+const SECRET_BYTES = 32;
+const READ =
+  'select id, secret, extract(epoch from now() - created_at)::float8 as age from signing_keys order by created_at desc, id';
+
+/** The keys that sign, shared by all nodes and changed in turn. */
+export class SigningKeys {
+  readonly #options: SigningKeysOptions;
+  readonly #rows: Lease<readonly Row[]>;
+
+  constructor(options: SigningKeysOptions) {
+    this.#options = options;
+    this.#rows = new Lease(() => options.database.query<Row>(READ));
+  }
+
+  /** The key that signs now; makes one when the newest is too old. */
+  async current(): Promise<SigningKey> {
+    const usable = this.#usable(await this.#rows.get());
+    if (usable) return usable;
+    await this.#options.database.transaction((transaction) => this.#make(transaction));
+    this.#rows.end();
+    const made = this.#usable(await this.#rows.get());
+    if (!made) throw new Error('the key that was just made to sign is not there');
+    return made;
+  }
+
+  /** A key by its id; also one that another node has just made. */
+  async find(id: string): Promise<SigningKey | undefined> {
+    const known = (rows: readonly Row[]) => rows.find((row) => row.id === id);
+    const found = known(await this.#rows.get());
+    if (found) return found;
+    this.#rows.end();
+    return known(await this.#rows.get());
+  }
+
+  /** Told that they changed. */
+  end(): void {
+    this.#rows.end();
+  }
+
+  #usable(rows: readonly Row[]): Row | undefined {
+    const [newest] = rows;
+    return newest && newest.age < this.#options.lifetimeSeconds ? newest : undefined;
+  }
+
+  async #make(transaction: Queries): Promise<void> {
+    // One node makes it; the others find it when it is their turn.
+    await transaction.query(`select pg_advisory_xact_lock(hashtextextended('weighhouse signing keys', 0))`);
+    const rows = await transaction.query<Row>(READ);
+    if (this.#usable(rows)) return;
+    await transaction.query('insert into signing_keys (id, secret) values ($1, $2)', [
+      randomUUID(),
+      randomBytes(SECRET_BYTES),
+    ]);
+    const { lifetimeSeconds, keepSeconds } = this.#options;
+    await transaction.query('delete from signing_keys where created_at < now() - make_interval(secs => $1)', [
+      lifetimeSeconds + keepSeconds,
+    ]);
+    await notify(transaction);
+  }
+}
+
+/** Makes every token that was ever given worthless, everywhere within REVOKED_MS; their holders log in anew. */
+export async function revokeAllTokens(database: Database): Promise<void> {
+  await database.transaction(async (transaction) => {
+    await transaction.query('delete from signing_keys');
+    await notify(transaction);
+  });
+}
+
+async function notify(transaction: Queries): Promise<void> {
+  await transaction.query('select pg_notify($1, $2)', [ACCESS_CHANNEL, 'signing-keys']);
+}

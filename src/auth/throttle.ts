@@ -1,0 +1,64 @@
+import { isIPv6 } from 'node:net';
+import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
+
+export interface ThrottleOptions {
+  /** Failed attempts a minute of one address. */
+  readonly perAddress: number;
+  /** Failed attempts a minute of one address with one key. */
+  readonly perKey: number;
+}
+
+const WINDOW_SECONDS = 60;
+
+/**
+ * Slows whoever guesses keys: by address, and by address and key, but never by key alone, or anybody could lock a key's
+ * holder out. Counts in this process alone.
+ */
+export class Throttle {
+  readonly #byAddress: RateLimiterMemory;
+  readonly #byKey: RateLimiterMemory;
+
+  constructor({ perAddress, perKey }: ThrottleOptions) {
+    this.#byAddress = new RateLimiterMemory({ points: perAddress, duration: WINDOW_SECONDS });
+    this.#byKey = new RateLimiterMemory({ points: perKey, duration: WINDOW_SECONDS });
+  }
+
+  /** Counts an attempt. @returns after how many seconds it may be tried, if not now. */
+  async count(address: string, key: string): Promise<number | undefined> {
+    const network = networkOf(address);
+    // A client that repeats one wrong key uses up its own allowance and not that of all behind its address.
+    const refused = (await take(this.#byKey, `${network} ${key}`)) ?? (await take(this.#byAddress, network));
+    return refused === undefined ? undefined : Math.max(1, Math.ceil(refused / 1000));
+  }
+
+  /** Takes the count of an attempt back: it was none to guess. */
+  async forgive(address: string, key: string): Promise<void> {
+    const network = networkOf(address);
+    await Promise.all([this.#byKey.reward(`${network} ${key}`), this.#byAddress.reward(network)]);
+  }
+}
+
+/** What one customer of a provider has: an IPv4 address or an IPv6 network of /64. */
+export function networkOf(address: string): string {
+  const mapped = /^::ffff:([0-9.]+)$/i.exec(address)?.[1];
+  if (mapped !== undefined || !isIPv6(address)) return mapped ?? address;
+  const [head = '', tail] = (address.split('%')[0] ?? '').toLowerCase().split('::');
+  const before = head === '' ? [] : head.split(':');
+  const after = tail === undefined || tail === '' ? [] : tail.split(':');
+  const missing = tail === undefined ? 0 : 8 - before.length - after.length;
+  const groups = [...before, ...Array<string>(Math.max(missing, 0)).fill('0'), ...after];
+  return `${groups
+    .slice(0, 4)
+    .map((group) => group.replace(/^0+(?=.)/, ''))
+    .join(':')}::/64`;
+}
+
+async function take(limiter: RateLimiterMemory, key: string): Promise<number | undefined> {
+  try {
+    await limiter.consume(key);
+    return undefined;
+  } catch (refused) {
+    if (refused instanceof Error) throw refused;
+    return (refused as RateLimiterRes).msBeforeNext;
+  }
+}

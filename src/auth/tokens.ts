@@ -1,0 +1,122 @@
+import { createHash } from 'node:crypto';
+import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import { RegistryError } from '../errors.js';
+import type { Identity } from './access.js';
+import type { Grant } from './grants.js';
+import type { SigningKeys } from './signing-keys.js';
+
+export const TOKEN_ISSUER = 'weighhouse';
+const ALGORITHM = 'HS256';
+
+/** What a token for access is about. */
+export interface AccessClaims {
+  readonly kind: Identity['kind'];
+  /** The identity's id. */
+  readonly subject: string;
+  readonly name: string;
+  /** Of a workload: what the rules gave it; a key's are those of its row when the token is used. */
+  readonly grants: readonly Grant[];
+  readonly repositories: readonly string[];
+  readonly catalog: boolean;
+}
+
+/** A token whose signature is ours. Times in seconds since 1970. */
+export interface VerifiedAccess extends AccessClaims {
+  readonly expiresAt: number;
+  readonly expired: boolean;
+}
+
+/** A token for refreshing: whose it is, and the secret that it was given for. */
+export interface RefreshClaims {
+  readonly subject: string;
+  readonly fingerprint: string;
+}
+
+/** Makes and checks the tokens of the token endpoint: JWT, signed with a key that all nodes share. */
+export class Tokens {
+  readonly #keys: SigningKeys;
+
+  constructor(keys: SigningKeys) {
+    this.#keys = keys;
+  }
+
+  async signAccess(claims: AccessClaims, lifetimeSeconds: number): Promise<string> {
+    const { kind, name, grants, repositories, catalog } = claims;
+    const payload = { use: 'access', kind, name, repositories, ...(catalog ? { catalog } : {}) };
+    return await this.#sign(grants.length > 0 ? { ...payload, grants } : payload, claims.subject, lifetimeSeconds);
+  }
+
+  async signRefresh({ subject, fingerprint }: RefreshClaims, lifetimeSeconds: number): Promise<string> {
+    return await this.#sign({ use: 'refresh', fingerprint }, subject, lifetimeSeconds);
+  }
+
+  /** @throws 'Unauthorized' if it is none of ours; one that has expired is told by `expired`. */
+  async verifyAccess(token: string): Promise<VerifiedAccess> {
+    const { payload, expired } = await this.#verify(token, 'access');
+    const { kind, sub, name, grants, repositories, catalog, exp } = payload as JWTPayload & Partial<AccessClaims>;
+    return {
+      kind: kind ?? 'anonymous',
+      subject: sub ?? '',
+      name: name ?? '',
+      grants: grants ?? [],
+      repositories: repositories ?? [],
+      catalog: catalog ?? false,
+      expiresAt: exp ?? 0,
+      expired,
+    };
+  }
+
+  /** @throws 'Unauthorized' if it is none of ours or has expired. */
+  async verifyRefresh(token: string): Promise<RefreshClaims> {
+    const { payload, expired } = await this.#verify(token, 'refresh');
+    if (expired) throw new RegistryError('Unauthorized', 'this refresh token has expired');
+    return { subject: payload.sub ?? '', fingerprint: String(payload.fingerprint) };
+  }
+
+  async #sign(payload: JWTPayload, subject: string, lifetimeSeconds: number): Promise<string> {
+    const key = await this.#keys.current();
+    const now = Math.floor(Date.now() / 1000);
+    return await new SignJWT(payload)
+      .setProtectedHeader({ alg: ALGORITHM, kid: key.id, typ: 'JWT' })
+      .setIssuer(TOKEN_ISSUER)
+      .setSubject(subject)
+      .setIssuedAt(now)
+      .setExpirationTime(now + lifetimeSeconds)
+      .sign(key.secret);
+  }
+
+  async #verify(token: string, use: 'access' | 'refresh'): Promise<{ payload: JWTPayload; expired: boolean }> {
+    let verified: { payload: JWTPayload; expired: boolean };
+    try {
+      const { payload } = await jwtVerify(token, async ({ kid = '' }) => (await this.#key(kid)).secret, {
+        algorithms: [ALGORITHM],
+        issuer: TOKEN_ISSUER,
+        requiredClaims: ['exp', 'sub'],
+      });
+      verified = { payload, expired: false };
+    } catch (error) {
+      // The signature is checked before the claims, so that an expired token is still one of ours.
+      if (error instanceof errors.JWTExpired) verified = { payload: error.payload, expired: true };
+      else if (error instanceof errors.JOSEError) throw invalid(error);
+      else throw error;
+    }
+    const { payload } = verified;
+    if (payload.use !== use || payload.iss !== TOKEN_ISSUER) throw invalid();
+    return verified;
+  }
+
+  async #key(id: string): Promise<{ secret: Uint8Array }> {
+    const key = await this.#keys.find(id);
+    if (!key) throw invalid();
+    return key;
+  }
+}
+
+/** What binds a refresh token to the secret that it was given for, without telling anything of it. */
+export function fingerprintOf(keyHash: string): string {
+  return createHash('sha256').update(keyHash).digest('base64url').slice(0, 22);
+}
+
+function invalid(cause?: unknown): RegistryError {
+  return new RegistryError('Unauthorized', 'this token is not valid', { cause });
+}

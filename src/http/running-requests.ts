@@ -1,0 +1,48 @@
+import type { Socket } from 'node:net';
+import type { Identity } from '../auth/access.js';
+import type { Log } from '../log.js';
+
+/** The requests under way, by who makes them, so that a key that is revoked or expires ends its own. */
+export class RunningRequests {
+  readonly #isAlive: (identity: Identity) => Promise<boolean>;
+  readonly #log: Log;
+  readonly #byIdentity = new Map<string, { identity: Identity; sockets: Map<Socket, number> }>();
+
+  constructor(isAlive: (identity: Identity) => Promise<boolean>, log: Log) {
+    this.#isAlive = isAlive;
+    this.#log = log;
+  }
+
+  /** A request begins. @returns what is to be called at its end. */
+  add(identity: Identity, socket: Socket): () => void {
+    if (identity.kind !== 'key') return () => undefined;
+    const { sockets } = this.#of(identity);
+    sockets.set(socket, (sockets.get(socket) ?? 0) + 1);
+    return () => {
+      const count = (sockets.get(socket) ?? 1) - 1;
+      if (count > 0) sockets.set(socket, count);
+      else sockets.delete(socket);
+      if (sockets.size === 0 && this.#byIdentity.get(identity.id)?.sockets === sockets)
+        this.#byIdentity.delete(identity.id);
+    };
+  }
+
+  /** Breaks off the requests of keys that are no more. */
+  async sweep(): Promise<void> {
+    await Promise.all(
+      [...this.#byIdentity.values()].map(async ({ identity, sockets }) => {
+        if (await this.#isAlive(identity)) return;
+        this.#log.info({ actor: identity.id, requests: sockets.size }, 'a key ended; its requests are broken off');
+        for (const socket of sockets.keys()) socket.destroy();
+      }),
+    );
+  }
+
+  #of(identity: Identity) {
+    const known = this.#byIdentity.get(identity.id);
+    if (known) return known;
+    const made = { identity, sockets: new Map<Socket, number>() };
+    this.#byIdentity.set(identity.id, made);
+    return made;
+  }
+}

@@ -1,0 +1,36 @@
+import { isFailure } from '../../errors.js';
+import { parseRepositoryName } from '../../oci/name.js';
+
+/** What a token is asked for. */
+export interface Scopes {
+  readonly repositories: readonly string[];
+  readonly catalog: boolean;
+}
+
+const MAX_REPOSITORIES = 100;
+
+/**
+ * Reads scopes as clients write them: several, each `repository:<name>:<actions>` or `registry:catalog:*`, also several in
+ * one by blanks. What is none is passed over, as the specification wants: the token is for less then. The actions don't
+ * matter: a token carries all that its holder may do in the repository.
+ */
+export function parseScopes(scopes: readonly string[]): Scopes {
+  const repositories = new Set<string>();
+  let catalog = false;
+  for (const scope of scopes.flatMap((text) => text.split(' '))) {
+    if (scope === 'registry:catalog:*') catalog = true;
+    const name = /^repository(?:\([a-z]+\))?:(.+):[a-z,*]*$/.exec(scope)?.[1];
+    if (name !== undefined && repositories.size < MAX_REPOSITORIES && isName(name)) repositories.add(name);
+  }
+  return { repositories: [...repositories], catalog };
+}
+
+function isName(text: string): boolean {
+  try {
+    parseRepositoryName(text);
+    return true;
+  } catch (error) {
+    if (isFailure(error, 'NameInvalid')) return false;
+    throw error;
+  }
+}
