@@ -1,0 +1,89 @@
+// Keys and tokens for tests, made as the registry makes them.
+import type { Grant } from '../../src/auth/grants.js';
+import { createKey, revokeKey } from '../../src/auth/keys.js';
+import { connect, type Database } from '../../src/database/connect.js';
+import { endSessionsOf } from '../../src/registry/upload-sessions.js';
+import type { TestServer } from './server.js';
+
+const COST = 4;
+
+export interface TestKey {
+  readonly id: string;
+  readonly text: string;
+  /** For Basic. */
+  readonly authorization: string;
+}
+
+/** Does something on the database of a server. */
+export async function onDatabase<T>(server: TestServer, work: (database: Database) => Promise<T>): Promise<T> {
+  const database = connect({ url: server.environment.REGISTRY_DATABASE_URL ?? '', pool: 1, timeout: 10 });
+  try {
+    return await work(database);
+  } finally {
+    await database.close();
+  }
+}
+
+/** A key with grants written as `pattern=action,action`. */
+export async function makeKey(
+  server: TestServer,
+  grants: readonly string[],
+  options: { readOnly?: boolean; expiresAt?: Date } = {},
+): Promise<TestKey> {
+  const parsed = grants.map((text) => {
+    const [repository = '', actions = ''] = text.split('=');
+    return { repository, actions: actions.split(',') } as Grant;
+  });
+  const { readOnly = false, expiresAt } = options;
+  const key = { name: 'of a test', grants: parsed, readOnly, expiresAt };
+  const { id, text } = await onDatabase(server, (database) => createKey(database, key, COST));
+  return { id, text, authorization: basic(text) };
+}
+
+/** Revokes a key as `weighhouse key revoke` does, but does not wait until it holds. */
+export async function revoke(server: TestServer, id: string): Promise<void> {
+  await onDatabase(server, (database) =>
+    revokeKey(database, id, [
+      async (change, transaction) => {
+        await endSessionsOf(transaction, [change.id], 1_000);
+      },
+    ]),
+  );
+}
+
+export function basic(password: string, user = 'anyone'): string {
+  return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+}
+
+export interface TokenAnswer {
+  readonly token: string;
+  readonly access_token: string;
+  readonly expires_in: number;
+  readonly issued_at: string;
+  readonly refresh_token?: string;
+}
+
+/** Asks for a token by GET. `authorization` undefined: without credentials. */
+export async function askToken(
+  server: TestServer,
+  authorization: string | undefined,
+  parameters: readonly (readonly [string, string])[] = [],
+): Promise<Response> {
+  const query = new URLSearchParams(parameters.map(([name, value]): [string, string] => [name, value]));
+  const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+  return await fetch(`${server.url}/v2/token?${query}`, { headers });
+}
+
+/** The Bearer header of a token for repositories (names, or `catalog`). */
+export async function bearer(
+  server: TestServer,
+  authorization: string | undefined,
+  ...repositories: string[]
+): Promise<string> {
+  const scopes = repositories.map(
+    (name) => ['scope', name === 'catalog' ? 'registry:catalog:*' : `repository:${name}:pull`] as const,
+  );
+  const answer = await askToken(server, authorization, scopes);
+  if (answer.status !== 200) throw new Error(`no token: ${answer.status} ${await answer.text()}`);
+  return `Bearer ${((await answer.json()) as TokenAnswer).token}`;
+}
