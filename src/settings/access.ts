@@ -26,7 +26,7 @@ export const accessSettings = {
     'REGISTRY_TOKEN_LIFETIME',
     300,
     'seconds',
-    10,
+    1,
     DAY,
     'How long a token of the token endpoint is good; a longer upload is not broken off.',
   ),
