@@ -5,7 +5,10 @@ const ROOT = new URL('../../../', import.meta.url);
 
 describe('spec/endpoints.md', () => {
   it('lists exactly the routes that there are', async () => {
-    const routes = await readFile(new URL('src/http/oci/routes.ts', ROOT), 'utf8');
+    const doors = await Promise.all(
+      ['oci', 'token'].map((door) => readFile(new URL(`src/http/${door}/routes.ts`, ROOT), 'utf8')),
+    );
+    const routes = doors.join('\n');
     const page = await readFile(new URL('spec/endpoints.md', ROOT), 'utf8');
     const made = [...routes.matchAll(/router\.(get|post|patch|put|delete)\(\s*'([^']+)'/g)].map(
       ([, method, path]) => `${method?.toUpperCase()} ${path?.replace(/(:\w+)?\{\/\}$/, (_, last) => last ?? '/')}`,

@@ -14,11 +14,15 @@ export interface Running {
   readonly outcome: Promise<{ code: number | null; said: string }>;
 }
 
-/** Starts `weighhouse <command>` as a user would, on a free port unless the environment says another. */
-export async function startCommand(command: string, environment: Readonly<Record<string, string>>): Promise<Running> {
+/** Starts `weighhouse <command> <args>` as a user would, on a free port unless the environment says another. */
+export async function startCommand(
+  command: string,
+  environment: Readonly<Record<string, string>>,
+  args: readonly string[] = [],
+): Promise<Running> {
   const { PATH = '', HOME = '' } = process.env;
   const listen = `127.0.0.1:${await freePort()}`;
-  const child = spawn(process.execPath, [join(ROOT, 'bin/weighhouse.js'), command], {
+  const child = spawn(process.execPath, [join(ROOT, 'bin/weighhouse.js'), command, ...args], {
     cwd: ROOT,
     env: { PATH, HOME, REGISTRY_LISTEN: listen, REGISTRY_WORKERS: '2', REGISTRY_BCRYPT_COST: '4', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -39,6 +43,10 @@ export async function startCommand(command: string, environment: Readonly<Record
 }
 
 /** Runs a command to its end. */
-export async function runCommand(command: string, environment: Readonly<Record<string, string>>) {
-  return await (await startCommand(command, environment)).outcome;
+export async function runCommand(
+  command: string,
+  environment: Readonly<Record<string, string>>,
+  args: readonly string[] = [],
+) {
+  return await (await startCommand(command, environment, args)).outcome;
 }

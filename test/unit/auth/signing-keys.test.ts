@@ -1,0 +1,82 @@
+import { expect } from 'chai';
+import { revokeAllTokens, SigningKeys } from '../../../src/auth/signing-keys.js';
+import { fingerprintOf, Tokens } from '../../../src/auth/tokens.js';
+import { connect, type Database } from '../../../src/database/connect.js';
+import { isFailure } from '../../../src/errors.js';
+import { createDatabase, type TestDatabase } from '../../support/postgres.js';
+
+const CLAIMS = { kind: 'key', subject: 'one', name: '', grants: [], repositories: ['a/b'], catalog: false } as const;
+const DAY = 24 * 60 * 60;
+
+describe('keys that sign', () => {
+  let site: TestDatabase;
+  let database: Database;
+  beforeEach(async () => {
+    site = await createDatabase();
+    database = connect({ url: site.url, pool: 6, timeout: 5 });
+  });
+  afterEach(async () => {
+    await database.close();
+    await site.drop();
+  });
+
+  const node = () => new SigningKeys({ database, lifetimeSeconds: DAY, keepSeconds: DAY });
+  const age = async (seconds: number) =>
+    await database.query('update signing_keys set created_at = created_at - make_interval(secs => $1)', [seconds]);
+  const count = async () => (await database.query('select from signing_keys')).length;
+
+  it('are made once, however many nodes find none at the same time', async () => {
+    const keys = await Promise.all(Array.from({ length: 5 }, () => node().current()));
+    expect(new Set(keys.map((key) => key.id)).size).to.equal(1);
+    expect(await count()).to.equal(1);
+  });
+
+  it('change in turn, and the former ones are kept until what they signed has expired', async () => {
+    const first = new Tokens(node());
+    const token = await first.signAccess(CLAIMS, 3 * DAY);
+    await age(DAY + 1);
+    const second = new Tokens(node());
+    const later = await second.signAccess(CLAIMS, 60);
+    expect(await count()).to.equal(2);
+    expect((await second.verifyAccess(token)).subject).to.equal('one');
+    await age(DAY + 1);
+    await new Tokens(node()).signAccess(CLAIMS, 60);
+    expect(await count()).to.equal(2);
+    const last = new Tokens(node());
+    expect((await last.verifyAccess(later)).repositories).to.deep.equal(['a/b']);
+    const error: unknown = await last.verifyAccess(token).catch((thrown: unknown) => thrown);
+    expect(isFailure(error, 'Unauthorized')).to.equal(true);
+  });
+
+  it('are found by a node whose lease is older than they are', async () => {
+    const other = node();
+    expect(await other.find('nobody')).to.equal(undefined);
+    const made = await node().current();
+    expect((await other.find(made.id))?.id).to.equal(made.id);
+  });
+
+  it('are all gone when every token is revoked', async () => {
+    const keys = node();
+    const tokens = new Tokens(keys);
+    const token = await tokens.signAccess(CLAIMS, 60);
+    await revokeAllTokens(database);
+    keys.end();
+    const error: unknown = await tokens.verifyAccess(token).catch((thrown: unknown) => thrown);
+    expect(isFailure(error, 'Unauthorized')).to.equal(true);
+    expect((await tokens.verifyAccess(await tokens.signAccess(CLAIMS, 60))).subject).to.equal('one');
+  });
+
+  it('sign refresh tokens that tell nothing of the secret', async () => {
+    const hash = '$2b$10$abcdefghijklmnopqrstuv';
+    const fingerprint = fingerprintOf(hash);
+    expect(fingerprint).not.to.equal(fingerprintOf(`${hash}x`));
+    const tokens = new Tokens(node());
+    const token = await tokens.signRefresh({ subject: 'one', fingerprint }, 60);
+    expect(await tokens.verifyRefresh(token)).to.deep.equal({ subject: 'one', fingerprint });
+    const text = Buffer.from(token.split('.')[1] ?? '', 'base64url').toString();
+    expect(text).not.to.include(hash.slice(7));
+    const expired = await tokens.signRefresh({ subject: 'one', fingerprint }, -1);
+    const error: unknown = await tokens.verifyRefresh(expired).catch((thrown: unknown) => thrown);
+    expect(isFailure(error, 'Unauthorized')).to.equal(true);
+  });
+});
