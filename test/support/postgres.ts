@@ -47,18 +47,21 @@ function withDatabase(url: string, name: string): string {
 }
 
 export interface TestDatabase {
+  readonly name: string;
   readonly url: string;
   /** Removes the database; connections to it are ended. */
   drop(): Promise<void>;
 }
 
-/** A new database, migrated unless `empty`. */
-export async function createDatabase(options: { empty?: boolean } = {}): Promise<TestDatabase> {
+/** A new database, migrated unless `empty`, or a copy of another to which nothing is connected. */
+export async function createDatabase(options: { empty?: boolean; copyOf?: TestDatabase } = {}): Promise<TestDatabase> {
   shared ??= start();
   const { postgres } = await shared;
   const name = `test_${process.pid}_${count++}`;
-  await admin(postgres.url, `create database ${name} template ${options.empty ? 'template0' : TEMPLATE}`);
+  const template = options.copyOf?.name ?? (options.empty ? 'template0' : TEMPLATE);
+  await admin(postgres.url, `create database ${name} template ${template}`);
   return {
+    name,
     url: withDatabase(postgres.url, name),
     drop: () => admin(postgres.url, `drop database if exists ${name} with (force)`),
   };
