@@ -13,7 +13,7 @@ const cache = process.env.WEIGHHOUSE_CLIENTS || join(cacheHome, 'weighhouse', 'c
 const modules = join(dirname(fileURLToPath(import.meta.url)), 'clients');
 
 // `module` means: built by the go.mod of that folder, because the proxy gives the version but no list of versions,
-// which `go install` insists on.
+// which `go install` insists on. `cgo` means: it has parts in C++.
 const goTools = [
   {
     name: 'conformance',
@@ -34,6 +34,7 @@ const goTools = [
   { name: 'cosign2', version: 'v2.6.5', path: 'github.com/sigstore/cosign/v2/cmd/cosign' },
   { name: 'cosign3', version: 'v3.1.3', path: 'github.com/sigstore/cosign/v3/cmd/cosign' },
   { name: 'buildx', version: 'v0.38.2', path: 'github.com/docker/buildx/cmd/buildx' },
+  { name: 'ollama', version: 'v0.6.5', path: 'github.com/ollama/ollama', cgo: true },
 ];
 
 const pythonPackages = ['oras==0.2.43', 'numpy==2.4.6', 'safetensors==0.8.0', 'gguf==0.19.0'];
@@ -103,17 +104,18 @@ async function attempt(name, work) {
   }
 }
 
-async function installGoTool({ name, version, path, module }) {
+async function installGoTool({ name, version, path, module, cgo }) {
   const target = join(cache, 'bin', name);
   if (stamped(name) !== version || !existsSync(target)) {
     await attempt(name, async () => {
       if (!find('go')) throw new Error('go is not on PATH');
+      if (cgo && !find('g++')) await aptInstall(['g++']);
       console.log(`${name}: building ${path}@${version}`);
       const place = mkdtempSync(join(cache, 'build-'));
       try {
-        // Two compilers at a time and no cgo: modest on a shared machine, and it needs no C compiler.
+        // Two compilers at a time: modest on a shared machine. No cgo where it can be: that needs no C compiler.
         const flags = ['-p', '2', '-trimpath', '-ldflags=-s -w'];
-        const env = { CGO_ENABLED: '0', GOBIN: place };
+        const env = { CGO_ENABLED: cgo ? '1' : '0', GOBIN: place };
         let built = join(place, path.split('/').at(-1));
         if (module) {
           built = join(place, name);

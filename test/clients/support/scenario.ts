@@ -118,19 +118,19 @@ export class Scenario {
     return `${stdout}\n${stderr}`;
   }
 
-  /** Starts a daemon that is ended, by its id, when the scenario is over. */
-  async daemon(command: string, args: string[], isReady: () => Promise<boolean>, seconds = 60): Promise<void> {
+  /** Starts a daemon that is ended, by its id, when the scenario is over. @returns what it said last, at any time. */
+  async daemon(command: string, args: string[], isReady: () => Promise<boolean>, seconds = 60): Promise<() => string> {
     const child = this.#spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#daemons.push(child);
     let log = '';
     const keep = (data: Buffer): void => {
-      log = `${log}${data.toString()}`.slice(-4000);
+      log = `${log}${data.toString()}`.slice(-20_000);
     };
     child.stdout?.on('data', keep);
     child.stderr?.on('data', keep);
     for (const deadline = Date.now() + seconds * 1000; Date.now() < deadline; ) {
       if (child.exitCode !== null) throw new Error(`${command} ended with ${child.exitCode}:\n${log}`);
-      if (await isReady()) return;
+      if (await isReady()) return () => log;
       await new Promise((done) => setTimeout(done, 100));
     }
     throw new Error(`${command} isn't ready after ${seconds} s:\n${log}`);

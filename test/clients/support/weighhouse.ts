@@ -17,8 +17,16 @@ export interface RunningRegistry {
   stop(): Promise<void>;
 }
 
-/** Starts the registry as a user would, on folders of its own, and waits until it asks for a key. */
-export async function startWeighhouse({ workers = 2, startSeconds = 120 } = {}): Promise<RunningRegistry> {
+interface StartOptions {
+  readonly workers?: number;
+  readonly startSeconds?: number;
+  /** More settings, or other ones. */
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+/** Starts the registry as a user would, on folders of its own, and waits until it answers. */
+export async function startWeighhouse(options: StartOptions = {}): Promise<RunningRegistry> {
+  const { workers = 2, startSeconds = 120, environment = {} } = options;
   const data = await mkdtemp(join(tmpdir(), 'weighhouse-clients-'));
   // Started by root, PostgreSQL runs as another account; where that can't pass, its cluster would lie elsewhere and stay.
   await chmod(data, 0o711);
@@ -32,6 +40,7 @@ export async function startWeighhouse({ workers = 2, startSeconds = 120 } = {}):
       REGISTRY_DATA_DIR: data,
       REGISTRY_ADMIN_KEY: key,
       REGISTRY_WORKERS: String(workers),
+      ...environment,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -68,10 +77,11 @@ async function untilAnswered(url: string, child: ChildProcess, seconds: number):
       (answer) => answer.status,
       () => undefined,
     );
-    if (status === 401) return;
+    // 200 where no key is asked for.
+    if (status === 401 || status === 200) return;
     await new Promise((done) => setTimeout(done, 100));
   }
-  throw new Error(`no 401 from ${url} within ${seconds} s`);
+  throw new Error(`no answer from ${url} within ${seconds} s`);
 }
 
 /** Ends a process that we started: asks, waits, and only then insists. */
