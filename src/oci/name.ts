@@ -19,24 +19,26 @@ const component = '[a-z0-9]+(?:(?:\\.|__?|-+)[a-z0-9]+)*';
 const namePattern = new RegExp(`^${component}(?:/${component})*$`);
 const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 
+export function isRepositoryName(text: string): text is RepositoryName {
+  return text.length <= maxNameLength && namePattern.test(text);
+}
+
 /**
  * Reads a repository name (distribution-spec, "Pulling manifests").
  * @throws RegistryError NameInvalid
  */
 export function parseRepositoryName(text: string): RepositoryName {
+  if (isRepositoryName(text)) return text;
   if (text.length > maxNameLength) {
     throw new RegistryError(
       'NameInvalid',
       `repository name has ${text.length} characters; at most ${maxNameLength} are accepted`,
     );
   }
-  if (!namePattern.test(text)) {
-    throw new RegistryError(
-      'NameInvalid',
-      `repository name ${quote(text)} is not lower-case letters and digits, separated by single "." "_" "/", "__" or "-"`,
-    );
-  }
-  return text as RepositoryName;
+  throw new RegistryError(
+    'NameInvalid',
+    `repository name ${quote(text)} is not lower-case letters and digits, separated by single "." "_" "/", "__" or "-"`,
+  );
 }
 
 /**

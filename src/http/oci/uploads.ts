@@ -1,5 +1,5 @@
 import { algorithmOf, digestOf, parseAlgorithm, parseDigest, type Digest } from '../../oci/digest.js';
-import { parseRepositoryName, type RepositoryName } from '../../oci/name.js';
+import { isRepositoryName, type RepositoryName } from '../../oci/name.js';
 import { parseContentRange } from '../../oci/range.js';
 import { RegistryError } from '../../errors.js';
 import type { Blobs } from '../../registry/blobs.js';
@@ -50,14 +50,10 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
 
   async function mounted(ctx: Context, repository: RepositoryName, digest: Digest): Promise<boolean> {
     const from = parameter(ctx, 'from');
+    // What can't be a name is a source that isn't there: ollama makes one of the path of a model's file.
+    if (from !== undefined && !isRepositoryName(from)) return false;
     const mayPull = (name: RepositoryName) => ctx.state.access.may('pull', name);
-    const source = await blobs.mount(
-      repository,
-      digest,
-      from === undefined ? undefined : parseRepositoryName(from),
-      mayPull,
-      actorOf(ctx),
-    );
+    const source = await blobs.mount(repository, digest, from, mayPull, actorOf(ctx));
     if (source !== undefined) created(ctx, repository, digest);
     return source !== undefined;
   }
