@@ -42,7 +42,7 @@ export interface TestServer {
   kill(): Promise<void>;
   /** Starts it again on the same folder, database and port, after `stop` or `kill`. */
   start(): Promise<void>;
-  /** Stops it and removes its folder and database. */
+  /** Stops it and removes its folder and database. @throws when Node warned it of something. */
   dispose(): Promise<void>;
 }
 
@@ -178,7 +178,10 @@ class Server implements TestServer {
 
   async dispose(): Promise<void> {
     await this.stop();
+    // What Node warns of, its next version may refuse; a leak of listeners is told in the same way.
+    const warning = /^\(node:\d+\) .*/m.exec(await this.log())?.[0];
     await this.database?.drop();
     await rm(this.folder, { recursive: true, force: true });
+    if (warning) throw new Error(`Node warned the server: ${warning}`);
   }
 }
