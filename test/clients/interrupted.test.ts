@@ -50,8 +50,7 @@ const clients: Client[] = [
       await here.run('regctl', [
         'registry',
         'set',
-        '--tls',
-        'disabled',
+        '--tls=disabled',
         '--skip-check',
         '--blob-chunk',
         '4194304',

@@ -5,6 +5,7 @@ import { expectSameTree } from './support/bytes.js';
 import { fixture } from './support/models.js';
 import { registry } from './support/registry.js';
 import { scenario } from './support/scenario.js';
+import { scheme } from './support/tls.js';
 import { type RunningRegistry, startWeighhouse } from './support/weighhouse.js';
 
 // ollama knows no password: it needs a registry that is open to everybody.
@@ -14,10 +15,10 @@ describe('ollama', () => {
   let open: RunningRegistry;
   let said: () => string;
 
-  /** Names are `host/namespace/model:tag`, no deeper; one with `http://` is pushed and pulled without TLS. */
+  /** Names are `host/namespace/model:tag`, no deeper. */
   const name = (model: string, host = open.host): string => `${host}/${here().repository}-${model}:v1`;
-  const push = (model: string) => ollama('push', '--insecure', `http://${name(model)}`);
-  const pull = (model: string) => ollama('pull', '--insecure', `http://${name(model)}`);
+  const push = (model: string) => ollama('push', '--insecure', `${scheme}://${name(model)}`);
+  const pull = (model: string) => ollama('pull', '--insecure', `${scheme}://${name(model)}`);
 
   async function create(model: string, ...lines: string[]): Promise<void> {
     await writeFile(here().path('Modelfile'), `${lines.join('\n')}\n`);
@@ -88,9 +89,9 @@ describe('ollama', () => {
   });
 
   it('cannot pull what is not there, and can neither push nor pull where a key is asked for', async () => {
-    expect(await here().refused('ollama', ['pull', '--insecure', `http://${name('none')}`])).to.match(/not exist/);
+    expect(await here().refused('ollama', ['pull', '--insecure', `${scheme}://${name('none')}`])).to.match(/not exist/);
     const closed = name('large', registry().host);
     await ollama('cp', name('large'), closed);
-    for (const verb of ['push', 'pull']) await here().refused('ollama', [verb, '--insecure', `http://${closed}`]);
+    for (const verb of ['push', 'pull']) await here().refused('ollama', [verb, '--insecure', `${scheme}://${closed}`]);
   });
 });

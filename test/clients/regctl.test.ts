@@ -18,7 +18,7 @@ describe('regctl', () => {
     const { user, key, host } = registry();
     // Small chunks, so that a file of some MiB is sent by many PATCHes.
     const chunked = ['--blob-chunk', String(MiB), '--blob-max', String(2 * MiB)];
-    await regctl('registry', 'set', '--tls', 'disabled', '--skip-check', ...chunked, host);
+    await regctl('registry', 'set', '--tls=disabled', '--skip-check', ...chunked, host);
     const login = ['registry', 'login', host, '-u', user, '--pass-stdin'];
     expect(await here().refused('regctl', login, { input: 'not the key' })).to.match(/401|unauthorized/i);
     await here().run('regctl', login, { input: key });

@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import type { Scenario } from './scenario.js';
+import { overTls } from './tls.js';
 
 /** podman and buildah on storage of the scenario's own, with a driver that works on any file system. */
 export async function isolateContainers(scenario: Scenario): Promise<void> {
@@ -10,7 +11,7 @@ export async function isolateContainers(scenario: Scenario): Promise<void> {
   const containers = ['[network]', `network_config_dir="${at('networks')}"`, '[engine]'];
   containers.push('cgroup_manager="cgroupfs"', 'events_logger="none"', `tmp_dir="${at('libpod')}"`);
   await writeFile(at('containers.conf'), `${containers.join('\n')}\n`);
-  const registries = ['[[registry]]', `location="${scenario.host}"`, 'insecure=true'];
+  const registries = ['[[registry]]', `location="${scenario.host}"`, `insecure=${!overTls}`];
   await writeFile(at('registries.conf'), `${registries.join('\n')}\n`);
   // The machine's policy may forbid what a test may do; this is where one of the user's own is looked for.
   await mkdir(scenario.path('home', '.config', 'containers'), { recursive: true });

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { hostName, listenAddress } from './tls.js';
 
 /** A wire to the registry that can be cut: the first connection that carries more than `after` bytes upwards breaks. */
 export class Cutter {
@@ -20,7 +21,7 @@ export class Cutter {
   static async open(host: string, after: number): Promise<Cutter> {
     const [address = '', port] = host.split(':');
     const cutter = new Cutter({ host: address, port: Number(port) }, after);
-    cutter.#server.listen(0, '127.0.0.1');
+    cutter.#server.listen(0, listenAddress);
     await once(cutter.#server, 'listening');
     return cutter;
   }
@@ -28,7 +29,7 @@ export class Cutter {
   get host(): string {
     const address = this.#server.address();
     if (typeof address !== 'object' || address === null) throw new Error('the wire is closed');
-    return `127.0.0.1:${address.port}`;
+    return `${hostName}:${address.port}`;
   }
 
   #carry(client: Socket): void {

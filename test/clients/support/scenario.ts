@@ -7,6 +7,7 @@ import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { notRun } from '../../support/not-run.js';
 import { registry } from './registry.js';
+import { clientSettings, withCare } from './tls.js';
 import { end } from './weighhouse.js';
 
 const cacheHome = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
@@ -77,6 +78,7 @@ export class Scenario {
       DOCKER_CONFIG: this.path('home', '.docker'),
       REGISTRY_AUTH_FILE: this.path('home', '.docker', 'config.json'),
       TMPDIR: this.path('tmp'),
+      ...clientSettings,
       ...this.settings,
     };
   }
@@ -170,7 +172,7 @@ export class Scenario {
 
   #spawn(command: string, args: string[], { cwd, env, stdio }: RunOptions & Pick<SpawnOptions, 'stdio'>): ChildProcess {
     const program = findClient(command) ?? command;
-    return spawn(program, args, { cwd: cwd ?? this.folder, env: { ...this.env, ...env }, stdio });
+    return spawn(program, withCare(args), { cwd: cwd ?? this.folder, env: { ...this.env, ...env }, stdio });
   }
 }
 

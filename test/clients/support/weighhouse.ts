@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../../support/server.js';
+import { hostName, listenAddress, registrySettings, scheme } from './tls.js';
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url));
 
@@ -30,16 +31,18 @@ export async function startWeighhouse(options: StartOptions = {}): Promise<Runni
   const data = await mkdtemp(join(tmpdir(), 'weighhouse-clients-'));
   // Started by root, PostgreSQL runs as another account; where that can't pass, its cluster would lie elsewhere and stay.
   await chmod(data, 0o711);
-  const host = `127.0.0.1:${await freePort()}`;
+  const port = await freePort();
+  const host = `${hostName}:${port}`;
   const key = 'an-admin-key-that-clients-tests-chose-0123456789';
   const child = spawn(process.execPath, ['bin/weighhouse.js', 'serve'], {
     cwd: root,
     env: {
       ...process.env,
-      REGISTRY_LISTEN: host,
+      REGISTRY_LISTEN: `${listenAddress}:${port}`,
       REGISTRY_DATA_DIR: data,
       REGISTRY_ADMIN_KEY: key,
       REGISTRY_WORKERS: String(workers),
+      ...registrySettings,
       ...environment,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -60,7 +63,7 @@ export async function startWeighhouse(options: StartOptions = {}): Promise<Runni
       await rm(data, { recursive: true, force: true });
     }
   };
-  const url = `http://${host}`;
+  const url = `${scheme}://${host}`;
   try {
     await untilAnswered(`${url}/v2/`, child, startSeconds);
   } catch (error) {
