@@ -52,6 +52,8 @@ const debianTools = [
   { name: 'nginx', packages: ['nginx-light'], version: ['-v'] },
   { name: 'strace', packages: ['strace'] },
   { name: 'curl', packages: ['curl'] },
+  { name: 'ip', packages: ['iproute2'], version: ['-V'] },
+  { name: 'openssl', packages: ['openssl'], version: ['version'] },
 ];
 
 const failures = [];

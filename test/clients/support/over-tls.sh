@@ -9,18 +9,26 @@ name=registry.weighhouse.test
 # Of a block for documentation, which nobody has; clients must not take it for a private network.
 address=198.51.100.7
 
+# PATH of a user's shell may lack the folder of ip.
+PATH=$PATH:/usr/sbin:/sbin
+
+not_run() { # REASON
+  echo "not run: clients over TLS: $1"
+  if [ "${REQUIRE_ALL:-}" = 1 ]; then exit 1; fi
+  exit 0
+}
+
 if [ "$1" != --inside ]; then
-  if unshare --mount --net true 2>/dev/null; then exec unshare --mount --net "$0" --inside "$@"; fi
-  echo 'not run: clients over TLS: namespaces need root' >&2
-  [ "${REQUIRE_ALL:-}" != 1 ]
-  exit
+  for program in ip openssl; do
+    command -v "$program" >/dev/null || not_run "$program is not installed (npm run clients:install)"
+  done
+  unshare --mount --net true 2>/dev/null || not_run 'namespaces of the kernel need root'
+  exec unshare --mount --net "$0" --inside "$@"
 fi
 shift
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/weighhouse-tls-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
-# PATH of a user's shell may lack the folder of ip.
-PATH=$PATH:/usr/sbin:/sbin
 ip link set lo up
 ip address add "$address/32" dev lo
 { cat /etc/hosts; echo "$address $name"; } >"$folder/hosts"
