@@ -1,5 +1,4 @@
 // What README says of clients whose push breaks off: whether the run goes on by itself, from where, and what the next run sends.
-import { writeFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import { MiB, writeSeeded } from './support/bytes.js';
 import { Cutter } from './support/cutter.js';
@@ -20,12 +19,6 @@ interface Client {
   readonly name: string;
   readonly habit: Habit;
   push(here: Scenario, host: string, repository: string): Promise<void>;
-}
-
-async function login(here: Scenario, host: string): Promise<void> {
-  const { user, key } = registry();
-  const auth = Buffer.from(`${user}:${key}`).toString('base64');
-  await writeFile(here.env.REGISTRY_AUTH_FILE ?? '', JSON.stringify({ auths: { [host]: { auth } } }));
 }
 
 const clients: Client[] = [
@@ -87,7 +80,7 @@ describe('a push that breaks off', () => {
         const repository = `${here().repository}/broken`;
         const cutter = await Cutter.open(registry().host, CUT);
         try {
-          await login(here(), cutter.host);
+          await here().writeDockerLogin(cutter.host);
           const broken = await client.push(here(), cutter.host, repository).catch((error: unknown) => error);
           expect(cutter.cutAt, 'the wire was not cut').to.be.greaterThan(CUT);
           expect(broken === undefined, String(broken)).to.equal(client.habit.sameRun);

@@ -164,10 +164,10 @@ export class Scenario {
   }
 
   /** The Docker config.json as a login left it: credentials of one host, in the form nearly every client reads. */
-  async writeDockerLogin(): Promise<void> {
+  async writeDockerLogin(host = this.host): Promise<void> {
     const { user, key } = registry();
     const auth = Buffer.from(`${user}:${key}`).toString('base64');
-    await writeFile(this.env.REGISTRY_AUTH_FILE ?? '', JSON.stringify({ auths: { [this.host]: { auth } } }));
+    await writeFile(this.env.REGISTRY_AUTH_FILE ?? '', JSON.stringify({ auths: { [host]: { auth } } }));
   }
 
   #spawn(command: string, args: string[], { cwd, env, stdio }: RunOptions & Pick<SpawnOptions, 'stdio'>): ChildProcess {
