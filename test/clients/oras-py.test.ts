@@ -22,8 +22,8 @@ describe('oras-py', () => {
 
   it('is refused with a wrong key', async () => {
     const { host, user } = registry();
-    const args = ['-B', fixture('oras_client.py'), 'push', host, user, `${here().repository}/no:v1`, 'config.json'];
-    const said = await here().refused('oras-py', args, { input: 'not the key', cwd: here().path('model') });
+    const args = ['-B', fixture('oras_client.py'), 'tags', host, user, `${here().repository}/no:v1`];
+    const said = await here().refused('oras-py', args, { input: 'not the key' });
     expect(said).to.match(/401|unauthorized|authentication/i);
   });
 
