@@ -16,6 +16,7 @@ import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
+import type { Draining } from './draining.js';
 import { addressError } from './listen-address.js';
 
 const RECORDING_MS = 5_000;
@@ -32,6 +33,7 @@ export async function runAsWorker(config: Config, log: Log): Promise<void> {
 export async function runWorker(config: Config, log: Log, pause: PausePoint = () => undefined): Promise<void> {
   const database = connect({ url: config.databaseUrl, pool: config.databasePool, timeout: config.databaseTimeout });
   const listener = listen(config.databaseUrl, log);
+  const state: { draining: boolean } & Draining = { draining: false };
   const budget = new MemoryBudget(config.uploadMemory);
   const store = new FilesystemStore({ root: config.filesystemRoot, budget, downloadMemory: config.downloadMemory });
   const registry = createRegistry({
@@ -87,6 +89,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   const end = async (): Promise<void> => {
     if (ending) return;
     ending = true;
+    state.draining = true;
     await drainServer(server, config.drainTimeout * 1000);
     // Requests whose connections were broken off still record what they have.
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
