@@ -11,19 +11,21 @@ export function banner(
 ): string {
   const host = listening.address.includes(':') ? `[${listening.address}]` : listening.address;
   const registry = `${host}:${listening.port}`;
+  const secure = config.tlsCert !== '';
+  const plain = secure ? '' : '--plain-http ';
   const keyFile = relative(process.cwd(), adminKeyPath(config)) || adminKeyPath(config);
   return [
     '',
-    `Weighhouse serves http://${registry} with ${config.workers} worker${config.workers === 1 ? '' : 's'}`,
+    `Weighhouse serves ${secure ? 'https' : 'http'}://${registry} with ${config.workers} worker${config.workers === 1 ? '' : 's'}`,
     `  blobs       ${config.filesystemRoot}`,
     `  PostgreSQL  ${place ?? 'REGISTRY_DATABASE_URL'}`,
     newKey
       ? `  admin key   ${newKey}   (shown this once, kept in ${keyFile})`
       : `  admin key   ${config.adminKey ? 'REGISTRY_ADMIN_KEY' : `in ${keyFile}`}`,
     '',
-    `  oras login --plain-http ${registry} -u admin --password-stdin ${config.adminKey ? '<<< "$REGISTRY_ADMIN_KEY"' : `< ${keyFile}`}`,
-    `  oras push --plain-http ${registry}/team/model:v1.0-fp16 ./model.safetensors`,
-    `  oras pull --plain-http ${registry}/team/model:v1.0-fp16 -o ./pulled`,
+    `  oras login ${plain}${registry} -u admin --password-stdin ${config.adminKey ? '<<< "$REGISTRY_ADMIN_KEY"' : `< ${keyFile}`}`,
+    `  oras push ${plain}${registry}/team/model:v1.0-fp16 ./model.safetensors`,
+    `  oras pull ${plain}${registry}/team/model:v1.0-fp16 -o ./pulled`,
     '',
     '',
   ].join('\n');

@@ -11,6 +11,7 @@ import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import { ensureAdminKey } from './admin-key.js';
 import { banner } from './banner.js';
+import { readCertificate } from './certificate.js';
 import { jobsOf } from './jobs.js';
 import { KeptPostgres } from './kept-postgres.js';
 import { checkAddress } from './listen-address.js';
@@ -20,7 +21,9 @@ import { Workers } from './workers.js';
 
 /**
  * The primary process: holds the data folder, runs PostgreSQL, migrates, starts the workers and the jobs, and takes all
- * of it down in the opposite order: on SIGTERM, also in the middle of the start, and when the start fails.
+ * of it down in the opposite order: on SIGTERM, also in the middle of the start, and when the start fails. A second
+ * SIGTERM breaks running requests off; PostgreSQL is stopped in good order all the same. On SIGHUP all workers are
+ * replaced, with fresh code and files; settings stay those of this process.
  */
 export async function serve(config: Config, log: Log): Promise<void> {
   const started = new Teardown(log);
@@ -34,6 +37,10 @@ export async function serve(config: Config, log: Log): Promise<void> {
     stop.abort();
   };
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+  process.on('SIGHUP', () => {
+    log.info('replacing the workers');
+    workers?.renew();
+  });
   try {
     await start(config, log, started, stop.signal, (made) => {
       workers = made;
@@ -60,6 +67,7 @@ async function start(
   const lock = await lockDataFolder(config.dataDir);
   started.add('the lock of the data folder', () => lock.release());
   await checkAddress(config.listen);
+  await readCertificate(config);
   const workers = new Workers(config, log);
   onWorkers(workers);
   started.add('the workers that load', () => workers.stop());

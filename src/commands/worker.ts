@@ -1,14 +1,17 @@
 import cluster from 'node:cluster';
-import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Server as SecureServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import { recordChanges } from '../gc/records.js';
 import { connect } from '../database/connect.js';
 import { listen } from '../database/notify.js';
 import { createApp } from '../http/app.js';
+import { Connections } from '../http/connections.js';
 import { RunningRequests } from '../http/running-requests.js';
-import { createHttpServer, drainServer } from '../http/server.js';
+import { createHttpServer } from '../http/server.js';
+import { secureContextOf } from '../http/tls.js';
 import type { Log } from '../log.js';
 import { createRegistry } from '../registry/registry.js';
 import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
@@ -16,24 +19,38 @@ import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
-import type { Draining } from './draining.js';
+import { readCertificate, watchCertificate } from './certificate.js';
+import { departOnRequest } from './departure.js';
 import { addressError } from './listen-address.js';
+import type { FromWorker, ToWorker } from './worker-messages.js';
 
 const RECORDING_MS = 5_000;
 
-/** A worker is forked early, so that it loads while PostgreSQL starts; the primary sends the database's address when it is there. */
+/**
+ * A worker is forked early, so that it loads while PostgreSQL starts; the primary sends the database's address when it
+ * is there, and hears when the worker serves.
+ */
 export async function runAsWorker(config: Config, log: Log): Promise<void> {
-  const told = once(process, 'message');
-  process.send?.('loaded');
-  const [databaseUrl] = (await told) as [string];
-  await runWorker({ ...config, databaseUrl }, log);
+  // Ctrl-C and the end of a terminal reach the whole process group; the primary decides what becomes of workers.
+  process.on('SIGINT', () => undefined).on('SIGHUP', () => undefined);
+  const databaseUrl = new Promise<string>((resolve) => {
+    process.on('message', (message: ToWorker) => {
+      if (typeof message === 'object' && 'databaseUrl' in message) resolve(message.databaseUrl);
+    });
+  });
+  const tell = (message: FromWorker) => process.send?.(message);
+  tell('loaded');
+  tell({ serving: await runWorker({ ...config, databaseUrl: await databaseUrl }, log) });
 }
 
-/** One process that serves; any number of them are equals. Ends when the primary says so or is gone. */
-export async function runWorker(config: Config, log: Log, pause: PausePoint = () => undefined): Promise<void> {
+/**
+ * One process that serves; any number of them are equals. Ends when the primary says so or is gone.
+ * @returns where it listens. @throws Error in words for the operator, if it can't listen or has no certificate to serve.
+ */
+export async function runWorker(config: Config, log: Log, pause: PausePoint = () => undefined): Promise<AddressInfo> {
   const database = connect({ url: config.databaseUrl, pool: config.databasePool, timeout: config.databaseTimeout });
   const listener = listen(config.databaseUrl, log);
-  const state: { draining: boolean } & Draining = { draining: false };
+  const state = { draining: false };
   const budget = new MemoryBudget(config.uploadMemory);
   const store = new FilesystemStore({ root: config.filesystemRoot, budget, downloadMemory: config.downloadMemory });
   const registry = createRegistry({
@@ -80,30 +97,27 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     running.add(work);
     void work.finally(() => running.delete(work));
   };
-  const server = createHttpServer(onRequest, {
-    headersMs: config.headersTimeout * 1000,
-    keepAliveMs: config.keepAliveTimeout * 1000,
-  });
+  const certificate = await readCertificate(config);
+  const server = createHttpServer(
+    onRequest,
+    { headersMs: config.headersTimeout * 1000, keepAliveMs: config.keepAliveTimeout * 1000 },
+    certificate,
+  );
+  if (certificate && server instanceof SecureServer)
+    watchCertificate(config, certificate, log, (newer) => server.setSecureContext(secureContextOf(newer)));
 
-  let ending = false;
-  const end = async (): Promise<void> => {
-    if (ending) return;
-    ending = true;
-    state.draining = true;
-    await drainServer(server, config.drainTimeout * 1000);
+  departOnRequest(state, new Connections(server), config, async () => {
     // Requests whose connections were broken off still record what they have.
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
     await watching.stop();
     await listener.close();
     await database.close();
     cluster.worker?.disconnect();
-  };
-  // Ctrl-C reaches the whole process group; the primary decides when workers end.
-  process.on('SIGINT', () => undefined);
-  process.on('SIGTERM', () => void end());
+  });
 
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(addressError(error, config.listen)));
     server.listen({ host: config.listen.host, port: config.listen.port, backlog: 1024 }, () => resolve());
   });
+  return server.address() as AddressInfo;
 }

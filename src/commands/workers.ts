@@ -1,60 +1,79 @@
 import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
+import { Place, send, serves } from './place.js';
+import type { FromWorker } from './worker-messages.js';
 
-const RESTART_MS = 1_000;
 /** What a worker may take to end beyond the time that it grants running requests. */
 const EXIT_MS = 10_000;
 
-/** The processes that serve. One that dies is started again. */
+/** The processes that serve: as many as the settings say, and those that have retired but still have requests. */
 export class Workers {
-  readonly #count: number;
+  readonly #places: Place[];
+  readonly #first: Worker;
   readonly #databaseUrl: Promise<string>;
   #sendUrl: (url: string) => void = () => undefined;
   readonly #patienceMs: number;
   readonly #log: Log;
-  #stopping = false;
+  /** The renewal that is under way, behind the start. */
+  #renewal: Promise<void>;
+  #started: () => void = () => undefined;
+  /** Whether a renewal has been asked for that has not begun. */
+  #asked = false;
 
   /** Starts the first process, which loads while PostgreSQL starts and serves nothing before `start`. */
   constructor(config: Config, log: Log) {
-    this.#count = config.workers;
     this.#databaseUrl = new Promise((resolve) => {
       this.#sendUrl = resolve;
     });
-    this.#patienceMs = config.drainTimeout * 1000 + EXIT_MS;
+    this.#renewal = new Promise((resolve) => {
+      this.#started = resolve;
+    });
+    this.#patienceMs = (config.drainDelay + config.drainTimeout) * 1000 + EXIT_MS;
     this.#log = log;
     // Workers accept for themselves. Node's round robin hands connections over from the primary, and one that is under
     // way to a worker that dies (or hangs) is never closed nor given to another: its client waits for ever.
     cluster.schedulingPolicy = cluster.SCHED_NONE;
-    this.#fork();
+    this.#places = Array.from({ length: config.workers }, () => new Place(() => this.#fork(), log));
+    this.#first = this.#fork();
   }
 
-  /** Resolves with the address when the first worker listens. @throws Error if one ends before that. */
-  async start(databaseUrl: string): Promise<{ address: string; port: number }> {
-    const listening = new Promise<{ address: string; port: number }>((resolve, reject) => {
-      cluster.once('listening', (_worker, { address, port }) => resolve({ address, port }));
-      cluster.once('exit', (_worker, code, signal) =>
-        reject(new Error(`a worker ended at its start (${signal ?? `code ${code}`})`)),
-      );
-    });
-    if (this.#running().length === 0) throw new Error('a worker ended at its start');
+  /** Resolves with the address when the first worker serves. @throws Error if one ends before that. */
+  async start(databaseUrl: string): Promise<AddressInfo> {
     this.#sendUrl(databaseUrl);
-    const address = await listening;
+    const address = this.#first.isDead() ? undefined : await serves(this.#first);
+    if (!address) throw new Error('a worker ended at its start');
+    const [first, ...others] = this.#places;
+    first?.take(this.#first);
     // Only now: together they would load no faster.
-    for (let index = 1; index < this.#count; index++) this.#fork();
-    cluster.on('exit', (worker, code, signal) => {
-      if (this.#stopping) return;
-      this.#log.error({ worker: worker.process.pid, code, signal }, 'a worker ended; starting another');
-      setTimeout(() => this.#stopping || this.#fork(), RESTART_MS);
-    });
+    for (const place of others) place.take();
+    this.#started();
     return address;
   }
 
-  #fork(): void {
+  /**
+   * Puts a new worker in the place of each, one after the other, without a moment in which nobody serves; requests of the
+   * former ones go on in them. The first that does not come up ends it. Whoever asks while it runs asks for another one.
+   */
+  renew(): void {
+    if (this.#asked) return;
+    this.#asked = true;
+    this.#renewal = this.#renewal.then(async () => {
+      this.#asked = false;
+      for (const place of this.#places) if (!(await place.renew())) return;
+      this.#log.info('all workers are new');
+    });
+  }
+
+  #fork(): Worker {
     // The key is the primary's affair; an empty variable counts as not set.
     const worker = cluster.fork({ REGISTRY_ADMIN_KEY: '' });
-    worker.once('message', () => void this.#databaseUrl.then((url) => worker.isDead() || worker.send(url)));
+    worker.on('message', (message: FromWorker) => {
+      if (message === 'loaded') void this.#databaseUrl.then((databaseUrl) => send(worker, { databaseUrl }));
+    });
+    return worker;
   }
 
   #running(): Worker[] {
@@ -62,9 +81,13 @@ export class Workers {
     return all.filter((worker): worker is Worker => worker !== undefined && !worker.isDead());
   }
 
-  /** Lets running requests end, for a while. */
+  #close(): void {
+    for (const place of this.#places) place.close();
+  }
+
+  /** Lets running requests end, for a while, also those of workers that have retired. */
   async stop(): Promise<void> {
-    this.#stopping = true;
+    this.#close();
     const ends = this.#running().map(async (worker) => {
       const ended = once(worker, 'exit');
       worker.process.kill('SIGTERM');
@@ -77,7 +100,7 @@ export class Workers {
 
   /** Ends them without waiting for their requests. */
   kill(): void {
-    this.#stopping = true;
+    this.#close();
     for (const worker of this.#running()) worker.process.kill('SIGKILL');
   }
 }

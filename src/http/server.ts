@@ -1,5 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer, Server as SecureServer } from 'node:https';
 import type { Duplex } from 'node:stream';
+import { type Certificate, refusePlainHttp, secureContextOf } from './tls.js';
 
 export interface ServerTimeouts {
   /** All in milliseconds. */
@@ -12,8 +14,15 @@ const CHECK_MS = 10_000;
 /** How long a client whose request can't be read has for the answer. */
 const LINGER_MS = 500;
 
-/** An HTTP server for uploads that take hours: no limit on the whole of a request, only on its head and on silence. */
-export function createHttpServer(listener: RequestListener, timeouts: ServerTimeouts): Server {
+/**
+ * An HTTP server for uploads that take hours: no limit on the whole of a request, only on its head and on silence. With
+ * a certificate it is an HTTPS server.
+ */
+export function createHttpServer(
+  listener: RequestListener,
+  timeouts: ServerTimeouts,
+  certificate?: Certificate,
+): Server | SecureServer {
   const unanswered = new WeakMap<Duplex, Set<ServerResponse>>();
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const responses = unanswered.get(request.socket) ?? new Set();
@@ -21,16 +30,20 @@ export function createHttpServer(listener: RequestListener, timeouts: ServerTime
     response.once('close', () => responses.delete(response));
     listener(request, response);
   };
-  const server = createServer(
-    {
-      requestTimeout: 0,
-      headersTimeout: timeouts.headersMs,
-      connectionsCheckingInterval: Math.min(CHECK_MS, Math.ceil(timeouts.headersMs / 2)),
-      keepAliveTimeout: timeouts.keepAliveMs,
-      noDelay: true,
-    },
-    handle,
-  );
+  const settings = {
+    requestTimeout: 0,
+    headersTimeout: timeouts.headersMs,
+    connectionsCheckingInterval: Math.min(CHECK_MS, Math.ceil(timeouts.headersMs / 2)),
+    keepAliveTimeout: timeouts.keepAliveMs,
+    noDelay: true,
+  };
+  const server = certificate
+    ? createSecureServer({ ...settings, ...secureContextOf(certificate), handshakeTimeout: timeouts.headersMs }, handle)
+    : createServer(settings, handle);
+  if (server instanceof SecureServer)
+    refusePlainHttp(server, timeouts.headersMs, (socket) =>
+      answer(socket, '400 Bad Request', 'this port speaks HTTPS: the address begins with https://'),
+    );
   // A client that asks first (Expect: 100-continue) hears "continue" only when its body is wanted.
   server.on('checkContinue', handle);
   server.on('checkExpectation', handle);
@@ -53,7 +66,8 @@ export function createHttpServer(listener: RequestListener, timeouts: ServerTime
 function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: readonly ServerResponse[]): void {
   const [only, ...others] = unanswered;
   const free = only === undefined || (others.length === 0 && !only.headersSent && !only.req.complete);
-  if (!free || !socket.writable || code === 'ECONNRESET') socket.destroy();
+  // Where TLS failed nothing that is written can be read.
+  if (!free || !socket.writable || code === 'ECONNRESET' || /^ERR_(SSL|TLS)_/.test(code ?? '')) socket.destroy();
   else if (code === 'HPE_HEADER_OVERFLOW')
     answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large');
   else if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
@@ -69,15 +83,4 @@ function answer(socket: Duplex, status: string, message: string): void {
   // What is still arriving is thrown away for a moment: a connection closed over unread bytes takes the answer with it.
   socket.resume();
   setTimeout(() => socket.destroy(), LINGER_MS);
-}
-
-/** Stops taking connections and lets requests finish for `ms`; what still runs then is broken off. */
-export async function drainServer(server: Server, ms: number): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  // A connection that ends its request later is idle only then.
-  const sweeper = setInterval(() => server.closeIdleConnections(), 100);
-  const timer = setTimeout(() => server.closeAllConnections(), ms);
-  await closed;
-  clearInterval(sweeper);
-  clearTimeout(timer);
 }

@@ -1,0 +1,105 @@
+import type { Worker } from 'node:cluster';
+import type { AddressInfo } from 'node:net';
+import type { Log } from '../log.js';
+import type { FromWorker, ToWorker } from './worker-messages.js';
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 30_000;
+/** Who lived this long did not die of its start. */
+const STEADY_MS = 60_000;
+/** What a worker that is to follow another may take until it serves. */
+const START_MS = 60_000;
+
+/**
+ * A place at which one worker serves. When it dies another takes its place, after a pause that grows as long as they
+ * die young; when it is renewed the newer one serves before the former retires.
+ */
+export class Place {
+  readonly #fork: () => Worker;
+  readonly #log: Log;
+  #worker: Worker | undefined;
+  #renewing = false;
+  #closed = false;
+  #pauseMs = FIRST_PAUSE_MS;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(fork: () => Worker, log: Log) {
+    this.#fork = fork;
+    this.#log = log;
+  }
+
+  /** Gives the place to a worker; unless it is one that serves already, it is started. */
+  take(worker = this.#fork()): void {
+    this.#watch(worker);
+    this.#worker = worker;
+  }
+
+  /** @returns whether another worker serves; otherwise the former one stays, and the log says why. */
+  async renew(): Promise<boolean> {
+    if (this.#closed) return false;
+    clearTimeout(this.#timer);
+    this.#renewing = true;
+    const next = this.#fork();
+    this.#watch(next);
+    const came = await serves(next, START_MS);
+    this.#renewing = false;
+    if (this.#closed) return false;
+    if (!came) {
+      this.#log.error({ worker: next.process.pid }, 'a new worker did not come up; the former ones go on');
+      next.process.kill('SIGKILL');
+      if (!this.#worker) this.#takeLater();
+      return false;
+    }
+    const former = this.#worker;
+    this.#worker = next;
+    if (former) send(former, 'retire');
+    this.#log.info({ worker: next.process.pid, former: former?.process.pid }, 'a new worker took the place of another');
+    return true;
+  }
+
+  /** No worker is started here any more. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #watch(worker: Worker): void {
+    const began = performance.now();
+    worker.once('exit', (code, signal) => {
+      // Who has retired or never served is missed by nobody.
+      if (this.#worker !== worker || this.#closed) return;
+      this.#worker = undefined;
+      if (performance.now() - began >= STEADY_MS) this.#pauseMs = FIRST_PAUSE_MS;
+      const { pid } = worker.process;
+      this.#log.error({ worker: pid, code, signal, pauseMs: this.#pauseMs }, 'a worker ended; starting another');
+      if (!this.#renewing) this.#takeLater();
+    });
+  }
+
+  #takeLater(): void {
+    this.#timer = setTimeout(() => this.take(), this.#pauseMs);
+    this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
+  }
+}
+
+/** Resolves with the address when a worker serves; undefined if it ends before, or takes longer than `patienceMs`. */
+export async function serves(worker: Worker, patienceMs?: number): Promise<AddressInfo | undefined> {
+  return await new Promise((resolve) => {
+    const settle = (address: AddressInfo | undefined) => {
+      clearTimeout(timer);
+      worker.removeListener('message', onMessage).removeListener('exit', onExit);
+      resolve(address);
+    };
+    const onMessage = (message: FromWorker) => {
+      if (typeof message === 'object' && 'serving' in message) settle(message.serving);
+    };
+    const onExit = () => settle(undefined);
+    const timer = patienceMs === undefined ? undefined : setTimeout(onExit, patienceMs);
+    worker.on('message', onMessage).on('exit', onExit);
+  });
+}
+
+/** Tells a worker something; one that is gone need not hear it. */
+export function send(worker: Worker, message: ToWorker): void {
+  if (worker.isConnected()) worker.send(message, () => undefined);
+}
