@@ -18,6 +18,7 @@ export class Place {
   readonly #fork: () => Worker;
   readonly #log: Log;
   #worker: Worker | undefined;
+  readonly #serving = new WeakSet<Worker>();
   #renewing = false;
   #closed = false;
   #pauseMs = FIRST_PAUSE_MS;
@@ -28,8 +29,11 @@ export class Place {
     this.#log = log;
   }
 
-  /** Gives the place to a worker; unless it is one that serves already, it is started. */
-  take(worker = this.#fork()): void {
+  /** Gives the place to a worker that serves already, or to one that is started now. */
+  take(serving?: Worker): void {
+    const worker = serving ?? this.#fork();
+    if (serving) this.#serving.add(serving);
+    else void this.#comesUp(worker);
     this.#watch(worker);
     this.#worker = worker;
   }
@@ -41,7 +45,7 @@ export class Place {
     this.#renewing = true;
     const next = this.#fork();
     this.#watch(next);
-    const came = await serves(next, START_MS);
+    const came = await this.#comesUp(next);
     this.#renewing = false;
     if (this.#closed) return false;
     if (!came) {
@@ -52,7 +56,9 @@ export class Place {
     }
     const former = this.#worker;
     this.#worker = next;
-    if (former) send(former, 'retire');
+    // Who is still loading has nothing to finish, and would not understand.
+    if (former && this.#serving.has(former)) send(former, 'retire');
+    else former?.process.kill('SIGTERM');
     this.#log.info({ worker: next.process.pid, former: former?.process.pid }, 'a new worker took the place of another');
     return true;
   }
@@ -61,6 +67,12 @@ export class Place {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#timer);
+  }
+
+  async #comesUp(worker: Worker): Promise<boolean> {
+    const address = await serves(worker, START_MS);
+    if (address) this.#serving.add(worker);
+    return address !== undefined;
   }
 
   #watch(worker: Worker): void {

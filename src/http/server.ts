@@ -24,6 +24,7 @@ export function createHttpServer(
   certificate?: Certificate,
 ): Server | SecureServer {
   const unanswered = new WeakMap<Duplex, Set<ServerResponse>>();
+  const refused = new WeakSet<Duplex>();
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const responses = unanswered.get(request.socket) ?? new Set();
     unanswered.set(request.socket, responses.add(response));
@@ -50,6 +51,9 @@ export function createHttpServer(
   server.on('clientError', (error: Error & { code?: string; rawPacket?: unknown }, socket) => {
     // The packet holds the Authorization header, and the error goes on to whoever waits for the body, and to the log.
     delete error.rawPacket;
+    // Each further piece of what was refused is an error, too, which must not cut the answer off.
+    if (refused.has(socket)) return;
+    refused.add(socket);
     refuseUnreadable(socket, error.code, [...(unanswered.get(socket) ?? [])]);
   });
   server.on('connect', (_request, socket) => {

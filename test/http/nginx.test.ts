@@ -64,6 +64,7 @@ describe('downloads behind nginx with X-Accel-Redirect', () => {
     folder = await mkdtemp(join(tmpdir(), 'weighhouse-nginx-'));
     await chmod(folder, 0o755);
     server = await startServer({
+      tls: false,
       environment: {
         REGISTRY_WORKERS: '1',
         REGISTRY_X_ACCEL_PREFIX: '/weighhouse-blobs/',

@@ -1,8 +1,10 @@
 // Requests below `fetch`: exact headers, exact targets, bytes that are no HTTP, connections that stall or end.
 import { once } from 'node:events';
 import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
+import { request as secureRequest } from 'node:https';
 import { connect, type Socket } from 'node:net';
-import { AUTHORIZATION } from '../support/server.js';
+import { connect as connectSecurely } from 'node:tls';
+import { AUTHORIZATION, caOf } from '../support/server.js';
 
 export interface Answer {
   readonly status: number;
@@ -24,7 +26,9 @@ export async function exchange(
   if (headers.authorization === '') delete headers.authorization;
   const { body } = options;
   if (Buffer.isBuffer(body)) headers['content-length'] ??= body.length;
-  const outgoing = request({ hostname, port, method, path, headers, agent: false });
+  const ca = caOf(host);
+  const target = { hostname, port, method, path, headers, agent: false };
+  const outgoing = ca === undefined ? request(target) : secureRequest({ ...target, ca });
   if (Array.isArray(body)) for (const chunk of body) outgoing.write(chunk);
   outgoing.end(Buffer.isBuffer(body) ? body : undefined);
   const [incoming] = (await once(outgoing, 'response')) as [import('node:http').IncomingMessage];
@@ -64,9 +68,11 @@ export class Wire {
   }
 
   static async open(host: string): Promise<Wire> {
-    const [hostname, port] = host.split(':');
-    const socket = connect({ host: hostname ?? '', port: Number(port), noDelay: true });
-    await once(socket, 'connect');
+    const ca = caOf(host);
+    const [hostname = '', port] = host.split(':');
+    const place = { host: hostname, port: Number(port), noDelay: true };
+    const socket = ca === undefined ? connect(place) : connectSecurely({ ...place, ca });
+    await once(socket, ca === undefined ? 'connect' : 'secureConnect');
     return new Wire(socket);
   }
 

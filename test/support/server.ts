@@ -7,7 +7,9 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { PrivateAuthority } from './certificates.js';
 import { createDatabase, type TestDatabase } from './postgres.js';
+import { secureFetch } from './secure-fetch.js';
 
 export const ADMIN_KEY = 'wh_admin_test-key-of-the-suite';
 export const AUTHORIZATION = `Basic ${Buffer.from(`anyone:${ADMIN_KEY}`).toString('base64')}`;
@@ -15,16 +17,28 @@ export const AUTHORIZATION = `Basic ${Buffer.from(`anyone:${ADMIN_KEY}`).toStrin
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const READY_MS = 60_000;
 
+/** The CA of each server that serves HTTPS, by `host`. */
+const authorities = new Map<string, string>();
+
+/** What to trust at this address; undefined: plain HTTP is spoken there. */
+export function caOf(host: string): string | undefined {
+  return authorities.get(host);
+}
+
 export interface ServerOptions {
   /** More settings, or other ones. */
   readonly environment?: Readonly<Record<string, string>>;
   /** Whether it runs its own embedded PostgreSQL; otherwise it gets a database of the run's. */
   readonly embedded?: boolean;
+  /** Whether it serves HTTPS, with a certificate of a private CA; TEST_TLS=1 lets the whole suite do so. */
+  readonly tls?: boolean;
 }
 
 export interface TestServer {
-  /** `http://127.0.0.1:port` */
+  /** `http://127.0.0.1:port`, or https */
   readonly url: string;
+  /** Who signed its certificate, if it serves HTTPS. */
+  readonly authority: PrivateAuthority | undefined;
   readonly host: string;
   readonly folder: string;
   readonly environment: Readonly<Record<string, string>>;
@@ -64,7 +78,11 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
   await chmod(folder, 0o711);
   const port = await freePort();
   const database: TestDatabase | undefined = options.embedded ? undefined : await createDatabase();
+  const authority = (options.tls ?? process.env.TEST_TLS === '1') ? await PrivateAuthority.make(folder) : undefined;
+  const certificate = await authority?.issue();
   const environment = {
+    REGISTRY_TLS_CERT: certificate?.cert ?? '',
+    REGISTRY_TLS_KEY: certificate?.key ?? '',
     REGISTRY_LISTEN: `127.0.0.1:${port}`,
     REGISTRY_DATA_DIR: join(folder, 'data'),
     REGISTRY_ADMIN_KEY: ADMIN_KEY,
@@ -78,7 +96,7 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     REGISTRY_DATABASE_POOL: process.env.TEST_DATABASE_POOL ?? '',
     ...options.environment,
   };
-  const server = new Server(folder, `127.0.0.1:${port}`, environment, database);
+  const server = new Server(folder, `127.0.0.1:${port}`, environment, database, authority);
   try {
     await server.start();
   } catch (error) {
@@ -97,8 +115,10 @@ class Server implements TestServer {
     readonly host: string,
     readonly environment: Readonly<Record<string, string>>,
     readonly database: TestDatabase | undefined,
+    readonly authority: PrivateAuthority | undefined,
   ) {
-    this.url = `http://${host}`;
+    if (authority) authorities.set(host, authority.pem);
+    this.url = `${authority ? 'https' : 'http'}://${host}`;
   }
 
   get process(): ChildProcess {
@@ -122,7 +142,7 @@ class Server implements TestServer {
     for (;;) {
       if (child.exitCode !== null || child.signalCode !== null)
         throw new Error(`the server ended at its start:\n${await this.log()}`);
-      const answer = await fetch(`${this.url}/v2/`).catch(() => undefined);
+      const answer = await this.#fetch('/v2/').catch(() => undefined);
       if (answer?.status === 401) return;
       if (performance.now() > deadline) throw new Error(`the server did not start in time:\n${await this.log()}`);
       await new Promise((resolve) => setTimeout(resolve, 25));
@@ -147,7 +167,12 @@ class Server implements TestServer {
   async request(method: string, path: string, options: RequestInit = {}): Promise<Response> {
     const headers = new Headers(options.headers);
     if (!headers.has('authorization')) headers.set('authorization', AUTHORIZATION);
-    return await fetch(new URL(path, this.url), { redirect: 'manual', ...options, method, headers });
+    return await this.#fetch(path, { redirect: 'manual', ...options, method, headers });
+  }
+
+  async #fetch(path: string, options?: RequestInit): Promise<Response> {
+    const url = new URL(path, this.url);
+    return await (this.authority ? secureFetch(url, this.authority.pem, options) : fetch(url, options));
   }
 
   async stop(): Promise<number | null> {
@@ -181,6 +206,7 @@ class Server implements TestServer {
     // What Node warns of, its next version may refuse; a leak of listeners is told in the same way.
     const warning = /^\(node:\d+\) .*/m.exec(await this.log())?.[0];
     await this.database?.drop();
+    authorities.delete(this.host);
     await rm(this.folder, { recursive: true, force: true });
     if (warning) throw new Error(`Node warned the server: ${warning}`);
   }

@@ -1,8 +1,15 @@
 // HTTP by hand, one connection a request, so that a test knows exactly what was sent and what was acknowledged.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
-import { AUTHORIZATION } from '../../support/server.js';
+import {
+  type ClientRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  request as plainRequest,
+  type RequestOptions,
+} from 'node:http';
+import { request as secureRequest } from 'node:https';
+import { AUTHORIZATION, caOf } from '../../support/server.js';
 
 export interface Answer {
   readonly status: number;
@@ -12,6 +19,13 @@ export interface Answer {
 
 const SILENCE_MS = 120_000;
 
+function request(host: string, options: RequestOptions): ClientRequest {
+  const [hostname, port] = host.split(':');
+  const ca = caOf(host);
+  const target = { agent: false, ...options, hostname, port };
+  return ca === undefined ? plainRequest(target) : secureRequest({ ...target, ca });
+}
+
 /** One request whose body the test sends piece by piece, and which it may break off. */
 export class Exchange {
   readonly #request: ClientRequest;
@@ -20,14 +34,10 @@ export class Exchange {
   readonly answer: Promise<Answer | undefined>;
 
   constructor(host: string, method: string, path: string, headers: Record<string, string | number> = {}) {
-    const [hostname, port] = host.split(':');
-    this.#request = request({
-      host: hostname,
-      port,
+    this.#request = request(host, {
       method,
       path,
       headers: { authorization: AUTHORIZATION, ...headers },
-      agent: false,
       timeout: SILENCE_MS,
     });
     this.#request.on('timeout', () => this.#request.destroy());
@@ -108,9 +118,7 @@ export async function pull(
   path: string,
   onBytes: (bytes: number) => void | Promise<void> = () => undefined,
 ): Promise<Pulled | undefined> {
-  const [hostname, port] = host.split(':');
-  const headers = { authorization: AUTHORIZATION };
-  const asked = request({ host: hostname, port, path, headers, agent: false, timeout: SILENCE_MS });
+  const asked = request(host, { path, headers: { authorization: AUTHORIZATION }, timeout: SILENCE_MS });
   asked.on('timeout', () => asked.destroy());
   asked.end();
   const response = await new Promise<IncomingMessage | undefined>((resolve) => {
