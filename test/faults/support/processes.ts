@@ -1,5 +1,6 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { TestServer } from '../../support/server.js';
 
 /** Whether a process runs; one that nobody reaps doesn't. */
 export async function isAlive(pid: number): Promise<boolean> {
@@ -57,4 +58,25 @@ export async function until(
     if (performance.now() > deadline) throw new Error(`it did not come to pass that ${what}`);
     await sleep(20);
   }
+}
+
+/** What each worker holds of the port: its listening socket and its connections. */
+export async function socketsOf(server: TestServer): Promise<{ pid: number; count: number }[]> {
+  const sockets = await socketsAt(Number(server.host.split(':')[1]));
+  const workers = await server.workers();
+  return await Promise.all(
+    workers.map(async (pid) => ({
+      pid,
+      count: (await descriptorsOf(pid)).filter((name) => sockets.has(name)).length,
+    })),
+  );
+}
+
+/** Waits until every worker that the settings ask for takes connections. */
+export async function allServe(server: TestServer): Promise<void> {
+  const wanted = Number(server.environment.REGISTRY_WORKERS);
+  await until('all workers serve', async () => {
+    const held = await socketsOf(server);
+    return held.length === wanted && held.every(({ count }) => count > 0);
+  });
 }
