@@ -60,7 +60,13 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
   try {
     const config = readProcessConfig();
-    const log = createLog(config.logLevel, pino.destination({ fd: 2, sync: false }));
+    const destination = pino.destination({ fd: 2, sync: false });
+    // A log that nobody takes any more (a closed terminal, a full disk) ends nothing, and keeps nothing from ending: the
+    // flush at the exit would try for ever.
+    destination.on('error', () => {
+      destination.flushSync = () => undefined;
+    });
+    const log = createLog(config.logLevel, destination);
     const run = cluster.isWorker ? (await import('./commands/worker.js')).runAsWorker : await command.load();
     await run(config, log, rest);
   } catch (error) {

@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises';
+import { isatty } from 'node:tty';
 import type { Config } from '../config.js';
 import { connect, type Database } from '../database/connect.js';
 import { lockDataFolder } from '../database/data-folder.js';
@@ -23,7 +24,8 @@ import { Workers } from './workers.js';
  * The primary process: holds the data folder, runs PostgreSQL, migrates, starts the workers and the jobs, and takes all
  * of it down in the opposite order: on SIGTERM, also in the middle of the start, and when the start fails. A second
  * SIGTERM breaks running requests off; PostgreSQL is stopped in good order all the same. On SIGHUP all workers are
- * replaced, with fresh code and files; settings stay those of this process.
+ * replaced, with fresh code and files; settings stay those of this process. Where SIGHUP means that the terminal is gone
+ * it ends as on SIGTERM.
  */
 export async function serve(config: Config, log: Log): Promise<void> {
   const started = new Teardown(log);
@@ -37,7 +39,13 @@ export async function serve(config: Config, log: Log): Promise<void> {
     stop.abort();
   };
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+  const onTerminal = isatty(0);
   process.on('SIGHUP', () => {
+    // The terminal was closed: nobody is left who would end us.
+    if (onTerminal && !isatty(0)) {
+      onSignal('SIGHUP');
+      return;
+    }
     log.info('replacing the workers');
     workers?.renew();
   });

@@ -1,15 +1,18 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { notRun } from '../support/not-run.js';
 import { createDatabase } from '../support/postgres.js';
-import type { TestServer } from '../support/server.js';
+import { freePort, type TestServer } from '../support/server.js';
 import { Content } from './support/bytes.js';
 import { runCommand, startCommand } from './support/command.js';
 import { EmbeddedSite } from './support/embedded.js';
 import { Exchange, pull, send } from './support/exchange.js';
 import { Gate } from './support/gate.js';
 import { ask } from './support/oracle.js';
-import { isAlive, signal, until } from './support/processes.js';
+import { childrenOf, isAlive, signal, until } from './support/processes.js';
 import { Upload } from './support/upload.js';
 
 const MiB = 1024 * 1024;
@@ -214,6 +217,27 @@ describe('the life of a registry with its embedded PostgreSQL', function () {
     expect(await place.postmaster()).to.equal(undefined);
     const server = await place.start();
     expect((await pull(server.host, `/v2/life/blobs/${layer.digest}`))?.digest).to.equal(layer.digest);
+  });
+
+  it('ends when the terminal on which it runs is closed', async function () {
+    const script = '/usr/bin/script';
+    if (!existsSync(script)) notRun(this, 'a terminal that is closed', `needs ${script}`);
+    const place = await site();
+    const host = `127.0.0.1:${await freePort()}`;
+    const terminal = spawn(script, ['-qec', `exec ${process.execPath} bin/weighhouse.js serve`, '/dev/null'], {
+      env: { PATH: process.env.PATH, REGISTRY_DATA_DIR: place.dataDir, REGISTRY_LISTEN: host, REGISTRY_WORKERS: '2' },
+      stdio: 'ignore',
+    });
+    await until('it answers', async () => (await send(host, 'GET', '/v2/'))?.status === 401);
+    const [primary = 0] = await childrenOf(terminal.pid ?? 0);
+    const workers = await childrenOf(primary);
+    terminal.kill('SIGKILL');
+    try {
+      await until('PostgreSQL has ended', async () => (await place.postmaster()) === undefined);
+      for (const pid of [primary, ...workers]) await until(`${pid} has ended`, async () => !(await isAlive(pid)));
+    } finally {
+      signal(primary, 'SIGKILL');
+    }
   });
 
   it('puts another worker in the place of one that died', async () => {

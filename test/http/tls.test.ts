@@ -7,7 +7,7 @@ import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { runCommand } from '../faults/support/command.js';
 import { allServe, until } from '../faults/support/processes.js';
-import { type IssuedCertificate, PrivateAuthority } from '../support/certificates.js';
+import type { IssuedCertificate, PrivateAuthority } from '../support/certificates.js';
 import { AUTHORIZATION, startServer, type TestServer } from '../support/server.js';
 import { bytesOf, close, digestOf, expectBlob, openUpload, patch, pushBlob, untilOffset } from './content.js';
 import { head, Wire } from './wire.js';
