@@ -11,17 +11,17 @@ const DRAINING_IDLE_MS = 100;
 const EXIT_MS = 5_000;
 
 /**
- * How a worker comes to its end. On SIGTERM it drains: `state` says so, responses ask clients to leave, and after
- * REGISTRY_DRAIN_DELAY it takes no more connections; requests have REGISTRY_DRAIN_TIMEOUT. When the primary tells it to
+ * How a worker comes to its end. On SIGTERM it drains: responses ask clients to leave, and after REGISTRY_DRAIN_DELAY it
+ * takes no more connections; requests have REGISTRY_DRAIN_TIMEOUT. When the primary tells it to
  * retire, another has taken its place: it takes no more connections, and its requests have the time that they need,
  * unless SIGTERM comes. Then `finish` lets go of everything else.
  */
 export function departOnRequest(
-  state: { draining: boolean },
   connections: Connections,
   config: Pick<Config, 'drainDelay' | 'drainTimeout'>,
   finish: () => Promise<void>,
 ): void {
+  let draining = false;
   let finished: Promise<void> | undefined;
   const depart = async (idleMs: number, limitMs?: number): Promise<void> => {
     await connections.end(idleMs, limitMs);
@@ -29,8 +29,8 @@ export function departOnRequest(
     await finished;
   };
   process.on('SIGTERM', () => {
-    if (state.draining) return;
-    state.draining = true;
+    if (draining) return;
+    draining = true;
     connections.leave();
     void sleep(config.drainDelay * 1000).then(() => depart(DRAINING_IDLE_MS, config.drainTimeout * 1000));
   });

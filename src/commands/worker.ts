@@ -50,7 +50,6 @@ export async function runAsWorker(config: Config, log: Log): Promise<void> {
 export async function runWorker(config: Config, log: Log, pause: PausePoint = () => undefined): Promise<AddressInfo> {
   const database = connect({ url: config.databaseUrl, pool: config.databasePool, timeout: config.databaseTimeout });
   const listener = listen(config.databaseUrl, log);
-  const state = { draining: false };
   const budget = new MemoryBudget(config.uploadMemory);
   const store = new FilesystemStore({ root: config.filesystemRoot, budget, downloadMemory: config.downloadMemory });
   const registry = createRegistry({
@@ -106,7 +105,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   if (certificate && server instanceof SecureServer)
     watchCertificate(config, certificate, log, (newer) => server.setSecureContext(secureContextOf(newer)));
 
-  departOnRequest(state, new Connections(server), config, async () => {
+  departOnRequest(new Connections(server), config, async () => {
     // Requests whose connections were broken off still record what they have.
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
     await watching.stop();
