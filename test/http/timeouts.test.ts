@@ -92,9 +92,11 @@ describe('slow and silent clients', () => {
   it('are cut off when they ask for much and take nothing', async () => {
     const wires = await Promise.all(
       stalled.map(async ([what, target]) => {
+        // First: a connection must not wait for its head as long as a push may take.
+        const request = head('GET', `/v2/${REPOSITORY}/${await target()}`);
         const wire = await Wire.open(server.host);
         wire.socket.pause();
-        wire.write(head('GET', `/v2/${REPOSITORY}/${await target()}`));
+        wire.write(request);
         return { what, wire };
       }),
     );
