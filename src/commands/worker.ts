@@ -7,7 +7,11 @@ import { recordChanges } from '../gc/records.js';
 import { connect } from '../database/connect.js';
 import { listen } from '../database/notify.js';
 import { createApp } from '../http/app.js';
+<<<<<<< HEAD
 import { RunningRequests } from '../http/running-requests.js';
+=======
+import { logDrops } from '../http/limits.js';
+>>>>>>> aa4b9dc (Limits of heads, targets, connections, requests per address, uploads and sessions per key; security headers)
 import { createHttpServer, drainServer } from '../http/server.js';
 import type { Log } from '../log.js';
 import { createRegistry } from '../registry/registry.js';
@@ -42,6 +46,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     observers: [recordChanges],
     blobMaxBytes: config.blobMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
+    sessionsPerKey: config.sessionsPerKey,
     readGraceSeconds: config.readGrace,
     storageTimeoutSeconds: config.storageTimeout,
   });
@@ -70,6 +75,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     maxTags: config.manifestMaxTags,
     listMax: config.listMax,
     referrersMaxBytes: config.referrersMaxBytes,
+    requestLimits: config,
   });
   const handle = app.callback();
   const running = new Set<Promise<void>>();
@@ -81,7 +87,10 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   const server = createHttpServer(onRequest, {
     headersMs: config.headersTimeout * 1000,
     keepAliveMs: config.keepAliveTimeout * 1000,
+    headMaxBytes: config.headerMaxBytes + config.urlMaxBytes,
+    maxConnections: config.maxConnections,
   });
+  logDrops(server, log);
 
   let ending = false;
   const end = async (): Promise<void> => {

@@ -1,10 +1,16 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { SECURITY_HEADERS } from './security-headers.js';
 
-export interface ServerTimeouts {
-  /** All in milliseconds. */
+export interface ServerOptions {
+  /** How long a client may take for the head of a request, in milliseconds. */
   readonly headersMs: number;
+  /** How long a connection is kept for its next request, in milliseconds. */
   readonly keepAliveMs: number;
+  /** What the parser takes of a target and all header fields together, in bytes; limits.ts looks at each. */
+  readonly headMaxBytes: number;
+  /** Further connections are closed at once, which is a `drop` event. */
+  readonly maxConnections: number;
 }
 
 /** How often connections are looked at whose head is overdue, at most, in milliseconds. */
@@ -13,7 +19,7 @@ const CHECK_MS = 10_000;
 const LINGER_MS = 500;
 
 /** An HTTP server for uploads that take hours: no limit on the whole of a request, only on its head and on silence. */
-export function createHttpServer(listener: RequestListener, timeouts: ServerTimeouts): Server {
+export function createHttpServer(listener: RequestListener, options: ServerOptions): Server {
   const unanswered = new WeakMap<Duplex, Set<ServerResponse>>();
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const responses = unanswered.get(request.socket) ?? new Set();
@@ -24,20 +30,28 @@ export function createHttpServer(listener: RequestListener, timeouts: ServerTime
   const server = createServer(
     {
       requestTimeout: 0,
-      headersTimeout: timeouts.headersMs,
-      connectionsCheckingInterval: Math.min(CHECK_MS, Math.ceil(timeouts.headersMs / 2)),
-      keepAliveTimeout: timeouts.keepAliveMs,
+      headersTimeout: options.headersMs,
+      connectionsCheckingInterval: Math.min(CHECK_MS, Math.ceil(options.headersMs / 2)),
+      keepAliveTimeout: options.keepAliveMs,
       noDelay: true,
+      maxHeaderSize: options.headMaxBytes,
+      // Also where NODE_OPTIONS says otherwise: what a lenient parser takes for one request another takes for two.
+      insecureHTTPParser: false,
     },
     handle,
   );
+  server.maxConnections = options.maxConnections;
+  // Node drops what is beyond its count without a word; limits.ts refuses it.
+  server.maxHeadersCount = 0;
   // A client that asks first (Expect: 100-continue) hears "continue" only when its body is wanted.
   server.on('checkContinue', handle);
   server.on('checkExpectation', handle);
   server.on('clientError', (error: Error & { code?: string; rawPacket?: unknown }, socket) => {
+    const endlessTarget = error.code === 'HPE_HEADER_OVERFLOW' && isEndlessTarget(error.rawPacket);
     // The packet holds the Authorization header, and the error goes on to whoever waits for the body, and to the log.
     delete error.rawPacket;
-    refuseUnreadable(socket, error.code, [...(unanswered.get(socket) ?? [])]);
+    const code = endlessTarget ? 'endless target' : error.code;
+    refuseUnreadable(socket, code, [...(unanswered.get(socket) ?? [])]);
   });
   server.on('connect', (_request, socket) => {
     socket.on('error', () => undefined);
@@ -54,6 +68,7 @@ function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: 
   const [only, ...others] = unanswered;
   const free = only === undefined || (others.length === 0 && !only.headersSent && !only.req.complete);
   if (!free || !socket.writable || code === 'ECONNRESET') socket.destroy();
+  else if (code === 'endless target') answer(socket, '414 URI Too Long', 'the target of the request is too long');
   else if (code === 'HPE_HEADER_OVERFLOW')
     answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large');
   else if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
@@ -61,11 +76,18 @@ function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: 
   else answer(socket, '400 Bad Request', 'this is no request of HTTP');
 }
 
+/** Whether a packet that was too much is a request line without end; where the line came in pieces nobody can tell. */
+function isEndlessTarget(packet: unknown): boolean {
+  return Buffer.isBuffer(packet) && /^[A-Z]+ [^\n]*$/.test(packet.toString('latin1'));
+}
+
+const FIELDS = Object.entries({ Connection: 'close', 'Content-Type': 'application/json', ...SECURITY_HEADERS })
+  .map(([name, value]) => `${name}: ${value}\r\n`)
+  .join('');
+
 function answer(socket: Duplex, status: string, message: string): void {
   const body = JSON.stringify({ errors: [{ code: 'UNSUPPORTED', message }] });
-  socket.end(
-    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-  );
+  socket.end(`HTTP/1.1 ${status}\r\n${FIELDS}Content-Length: ${body.length}\r\n\r\n${body}`);
   // What is still arriving is thrown away for a moment: a connection closed over unread bytes takes the answer with it.
   socket.resume();
   setTimeout(() => socket.destroy(), LINGER_MS);
