@@ -21,13 +21,15 @@ export interface RequestLimits {
 const MAX_FIELDS = 256;
 /** A name or an address with a port (RFC 9110 section 7.2), without what URLs would allow and no host has. */
 const HOST = /^(?:[a-z0-9._~-]*|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?$/i;
+/** Node takes the first of several; what stands before us may have gone by the last. */
+const SINGLE = new Set(['host', 'authorization']);
 const WINDOW_MS = 1_000;
 const DROPS_MS = 5_000;
 
 /**
  * Looks at the head of a request before anybody reads it. The parser has limits too, above these (see server.ts).
- * @throws 'TargetTooLong', 'HeadTooLarge'; 'ParameterInvalid' for a Host that is given twice or is none: it comes back in
- * challenges, and what stands before us may have gone by the other one.
+ * @throws 'TargetTooLong', 'HeadTooLarge'; 'ParameterInvalid' for a Host that is none (it comes back in challenges), and for
+ * fields that are given twice.
  */
 export function limitHead({ headerMaxBytes, urlMaxBytes }: RequestLimits): Middleware<RequestState> {
   return async (ctx, next) => {
@@ -38,16 +40,19 @@ export function limitHead({ headerMaxBytes, urlMaxBytes }: RequestLimits): Middl
         `the target has ${url.length} bytes; at most ${urlMaxBytes} are accepted`,
       );
     let size = 0;
-    let hosts = 0;
+    const once = new Set<string>();
     for (const [index, text] of rawHeaders.entries()) {
       size += text.length;
-      if (index % 2 === 0 && text.length === 4 && text.toLowerCase() === 'host') hosts += 1;
+      const name = index % 2 === 0 ? text.toLowerCase() : '';
+      if (!SINGLE.has(name)) continue;
+      if (once.has(name)) throw new RegistryError('ParameterInvalid', `the header ${text} is given more than once`);
+      once.add(name);
     }
     if (size > headerMaxBytes)
       throw new RegistryError('HeadTooLarge', `the header fields have more than ${headerMaxBytes} bytes`);
     if (rawHeaders.length > 2 * MAX_FIELDS)
       throw new RegistryError('HeadTooLarge', `the request has more than ${MAX_FIELDS} header fields`);
-    if (hosts > 1 || !HOST.test(ctx.req.headers.host ?? ''))
+    if (!HOST.test(ctx.req.headers.host ?? ''))
       throw new RegistryError('ParameterInvalid', 'the header Host must be one host, with or without a port');
     await next();
   };
@@ -70,14 +75,10 @@ export function limitRequests({ requestsPerAddress }: RequestLimits): Middleware
     const network = networkOf(addressOf(ctx.req));
     const count = (counts.get(network) ?? 0) + 1;
     counts.set(network, count);
-    if (count > requestsPerAddress)
-      throw new RegistryError(
-        'TooManyRequests',
-        `more than ${requestsPerAddress} requests a second from this address`,
-        {
-          retryAfter: 1,
-        },
-      );
+    if (count > requestsPerAddress) {
+      const message = `more than ${requestsPerAddress} requests a second from this address`;
+      throw new RegistryError('TooManyRequests', message, { retryAfter: WINDOW_MS / 1000 });
+    }
     await next();
   };
 }

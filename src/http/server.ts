@@ -15,17 +15,34 @@ export interface ServerOptions {
 
 /** How often connections are looked at whose head is overdue, at most, in milliseconds. */
 const CHECK_MS = 10_000;
+/** Requests that one connection may send ahead of their answers. */
+const MAX_AHEAD = 100;
 /** How long a client whose request can't be read has for the answer. */
 const LINGER_MS = 500;
 
 /** An HTTP server for uploads that take hours: no limit on the whole of a request, only on its head and on silence. */
 export function createHttpServer(listener: RequestListener, options: ServerOptions): Server {
   const unanswered = new WeakMap<Duplex, Set<ServerResponse>>();
+  const refused = new WeakSet<Duplex>();
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const responses = unanswered.get(request.socket) ?? new Set();
+    if (!isFramed(request)) {
+      refused.add(request.socket);
+      refuseUnreadable(request.socket, 'unknown coding', [...responses]);
+    }
+    // What follows in the same packet may be its body.
+    if (refused.has(request.socket)) return;
+    if (responses.size >= MAX_AHEAD) {
+      refused.add(request.socket);
+      request.socket.destroy();
+      return;
+    }
+    const [former] = [...responses].slice(-1);
     unanswered.set(request.socket, responses.add(response));
     response.once('close', () => responses.delete(response));
-    listener(request, response);
+    // One after the other (RFC 9112 section 9.3.2): Node would run all that are sent ahead at the same time.
+    if (former === undefined) listener(request, response);
+    else former.once('close', () => request.socket.writable && listener(request, response));
   };
   const server = createServer(
     {
@@ -61,6 +78,15 @@ export function createHttpServer(listener: RequestListener, options: ServerOptio
 }
 
 /**
+ * Whether others would agree where the body ends: Node takes an empty Transfer-Encoding for none, and leaves other codings
+ * than chunked in the bytes.
+ */
+function isFramed(request: IncomingMessage): boolean {
+  const coding = request.headers['transfer-encoding'];
+  return coding === undefined || coding.toLowerCase() === 'chunked';
+}
+
+/**
  * Answers what is no HTTP request, as far as that can be done: bytes written here must not be taken for the answer to an
  * earlier request, nor for the rest of one.
  */
@@ -71,6 +97,8 @@ function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: 
   else if (code === 'endless target') answer(socket, '414 URI Too Long', 'the target of the request is too long');
   else if (code === 'HPE_HEADER_OVERFLOW')
     answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large');
+  else if (code === 'unknown coding')
+    answer(socket, '501 Not Implemented', 'the only Transfer-Encoding here is chunked');
   else if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
     answer(socket, '408 Request Timeout', 'the head of the request took too long');
   else answer(socket, '400 Bad Request', 'this is no request of HTTP');
