@@ -87,7 +87,8 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   const server = createHttpServer(onRequest, {
     headersMs: config.headersTimeout * 1000,
     keepAliveMs: config.keepAliveTimeout * 1000,
-    headMaxBytes: config.headerMaxBytes + config.urlMaxBytes,
+    headerMaxBytes: config.headerMaxBytes,
+    urlMaxBytes: config.urlMaxBytes,
     maxConnections: config.maxConnections,
   });
   logDrops(server, log);

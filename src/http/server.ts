@@ -7,8 +7,9 @@ export interface ServerOptions {
   readonly headersMs: number;
   /** How long a connection is kept for its next request, in milliseconds. */
   readonly keepAliveMs: number;
-  /** What the parser takes of a target and all header fields together, in bytes; limits.ts looks at each. */
-  readonly headMaxBytes: number;
+  /** In bytes. The parser takes what both allow together; limits.ts looks at each. */
+  readonly headerMaxBytes: number;
+  readonly urlMaxBytes: number;
   /** Further connections are closed at once, which is a `drop` event. */
   readonly maxConnections: number;
 }
@@ -51,7 +52,7 @@ export function createHttpServer(listener: RequestListener, options: ServerOptio
       connectionsCheckingInterval: Math.min(CHECK_MS, Math.ceil(options.headersMs / 2)),
       keepAliveTimeout: options.keepAliveMs,
       noDelay: true,
-      maxHeaderSize: options.headMaxBytes,
+      maxHeaderSize: options.headerMaxBytes + options.urlMaxBytes,
       // Also where NODE_OPTIONS says otherwise: what a lenient parser takes for one request another takes for two.
       insecureHTTPParser: false,
     },
@@ -64,10 +65,10 @@ export function createHttpServer(listener: RequestListener, options: ServerOptio
   server.on('checkContinue', handle);
   server.on('checkExpectation', handle);
   server.on('clientError', (error: Error & { code?: string; rawPacket?: unknown }, socket) => {
-    const endlessTarget = error.code === 'HPE_HEADER_OVERFLOW' && isEndlessTarget(error.rawPacket);
+    const longTarget = error.code === 'HPE_HEADER_OVERFLOW' && isLongTarget(error.rawPacket, options.urlMaxBytes);
     // The packet holds the Authorization header, and the error goes on to whoever waits for the body, and to the log.
     delete error.rawPacket;
-    const code = endlessTarget ? 'endless target' : error.code;
+    const code = longTarget ? 'long target' : error.code;
     refuseUnreadable(socket, code, [...(unanswered.get(socket) ?? [])]);
   });
   server.on('connect', (_request, socket) => {
@@ -94,7 +95,7 @@ function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: 
   const [only, ...others] = unanswered;
   const free = only === undefined || (others.length === 0 && !only.headersSent && !only.req.complete);
   if (!free || !socket.writable || code === 'ECONNRESET') socket.destroy();
-  else if (code === 'endless target') answer(socket, '414 URI Too Long', 'the target of the request is too long');
+  else if (code === 'long target') answer(socket, '414 URI Too Long', 'the target of the request is too long');
   else if (code === 'HPE_HEADER_OVERFLOW')
     answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large');
   else if (code === 'unknown coding')
@@ -104,9 +105,11 @@ function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: 
   else answer(socket, '400 Bad Request', 'this is no request of HTTP');
 }
 
-/** Whether a packet that was too much is a request line without end; where the line came in pieces nobody can tell. */
-function isEndlessTarget(packet: unknown): boolean {
-  return Buffer.isBuffer(packet) && /^[A-Z]+ [^\n]*$/.test(packet.toString('latin1'));
+/** Whether a packet that was too much begins with too long a target; where that came in pieces nobody can tell. */
+function isLongTarget(packet: unknown, maxBytes: number): boolean {
+  if (!Buffer.isBuffer(packet)) return false;
+  const target = /^[A-Z]+ ([^ \n]*)/.exec(packet.toString('latin1'))?.[1] ?? '';
+  return target.length > maxBytes;
 }
 
 const FIELDS = Object.entries({ Connection: 'close', 'Content-Type': 'application/json', ...SECURITY_HEADERS })

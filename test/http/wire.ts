@@ -63,9 +63,10 @@ export class Wire {
     socket.on('error', () => undefined);
   }
 
-  static async open(host: string): Promise<Wire> {
+  /** @param from an address of this machine. */
+  static async open(host: string, from = '127.0.0.1'): Promise<Wire> {
     const [hostname, port] = host.split(':');
-    const socket = connect({ host: hostname ?? '', port: Number(port), noDelay: true });
+    const socket = connect({ host: hostname ?? '', port: Number(port), localAddress: from, noDelay: true });
     await once(socket, 'connect');
     return new Wire(socket);
   }
