@@ -7,11 +7,8 @@ import { recordChanges } from '../gc/records.js';
 import { connect } from '../database/connect.js';
 import { listen } from '../database/notify.js';
 import { createApp } from '../http/app.js';
-<<<<<<< HEAD
-import { RunningRequests } from '../http/running-requests.js';
-=======
 import { logDrops } from '../http/limits.js';
->>>>>>> aa4b9dc (Limits of heads, targets, connections, requests per address, uploads and sessions per key; security headers)
+import { RunningRequests } from '../http/running-requests.js';
 import { createHttpServer, drainServer } from '../http/server.js';
 import type { Log } from '../log.js';
 import { createRegistry } from '../registry/registry.js';

@@ -1,8 +1,8 @@
 import type { Server } from 'node:http';
 import type { Middleware } from 'koa';
+import { networkOf } from '../auth/throttle.js';
 import { RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
-import { addressOf, networkOf } from './client-address.js';
 import type { RequestState } from './context.js';
 import { hasBody } from './request-body.js';
 
@@ -72,7 +72,7 @@ export function limitRequests({ requestsPerAddress }: RequestLimits): Middleware
       counts.clear();
       windowEnd = now + WINDOW_MS;
     }
-    const network = networkOf(addressOf(ctx.req));
+    const network = networkOf(ctx.state.client.address);
     const count = (counts.get(network) ?? 0) + 1;
     counts.set(network, count);
     if (count > requestsPerAddress) {
@@ -92,8 +92,9 @@ export function limitUploads({ uploadsPerKey }: RequestLimits): Middleware<Reque
   const running = new Map<string, number>();
   return async (ctx, next) => {
     if (!/^(POST|PUT|PATCH)$/.test(ctx.method) || !hasBody(ctx.req)) return await next();
-    const key = ctx.state.access.key.id;
-    const actor = key === 'anonymous' ? `address ${networkOf(addressOf(ctx.req))}` : `key ${key}`;
+    const { access, client } = ctx.state;
+    const { kind, id } = access.identity;
+    const actor = kind === 'anonymous' ? `address ${networkOf(client.address)}` : `key ${id}`;
     const count = running.get(actor) ?? 0;
     if (count >= uploadsPerKey)
       throw new RegistryError('TooManyRequests', `${uploadsPerKey} uploads of this key run already`);

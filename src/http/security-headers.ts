@@ -1,5 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { TLSSocket } from 'node:tls';
+import type { ServerResponse } from 'node:http';
 
 /**
  * What a browser is told that comes upon a response: what it is stands in Content-Type, nothing in it may run or be framed,
@@ -20,9 +19,4 @@ export const TRANSPORT_SECURITY = 'max-age=31536000';
 export function setSecurityHeaders(response: ServerResponse, secure: boolean): void {
   for (const [name, value] of lines) response.setHeader(name, value);
   if (secure) response.setHeader('Strict-Transport-Security', TRANSPORT_SECURITY);
-}
-
-/** Whether a request came over TLS. */
-export function isSecure(request: IncomingMessage): boolean {
-  return (request.socket as Partial<TLSSocket>).encrypted === true;
 }

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { networkOf } from '../../../src/http/client-address.js';
+import { networkOf } from '../../../src/auth/throttle.js';
 
 describe('the network of an address', () => {
   const networks: [address: string, network: string][] = [
@@ -11,13 +11,10 @@ describe('the network of an address', () => {
     ['2001:DB8:0001:0002::9', '2001:db8:1:2::/64'],
     ['2001:db8::1', '2001:db8:0:0::/64'],
     ['1::2:3:4:5:6', '1:0:0:2::/64'],
-    ['1::2:3:4:192.0.2.1', '1:0:0:2::/64'],
-    ['64:ff9b::192.0.2.1', '64:ff9b:0:0::/64'],
     ['::1', '0:0:0:0::/64'],
     ['::', '0:0:0:0::/64'],
     ['fe80::1%eth0', 'fe80:0:0:0::/64'],
     ['', ''],
-    ['unknown', 'unknown'],
   ];
   for (const [address, network] of networks) {
     it(`of ${address || 'nobody'} is ${network || 'nothing'}`, () => {
