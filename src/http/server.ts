@@ -27,9 +27,10 @@ export function createHttpServer(listener: RequestListener, options: ServerOptio
   const refused = new WeakSet<Duplex>();
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const responses = unanswered.get(request.socket) ?? new Set();
-    if (!isFramed(request)) {
+    const fault = faultOf(request);
+    if (fault !== undefined) {
       refused.add(request.socket);
-      refuseUnreadable(request.socket, 'unknown coding', [...responses]);
+      refuseUnreadable(request.socket, fault, [...responses]);
     }
     // What follows in the same packet may be its body.
     if (refused.has(request.socket)) return;
@@ -55,6 +56,8 @@ export function createHttpServer(listener: RequestListener, options: ServerOptio
       maxHeaderSize: options.headerMaxBytes + options.urlMaxBytes,
       // Also where NODE_OPTIONS says otherwise: what a lenient parser takes for one request another takes for two.
       insecureHTTPParser: false,
+      // Node's own refusal has no body; see faultOf.
+      requireHostHeader: false,
     },
     handle,
   );
@@ -79,12 +82,13 @@ export function createHttpServer(listener: RequestListener, options: ServerOptio
 }
 
 /**
- * Whether others would agree where the body ends: Node takes an empty Transfer-Encoding for none, and leaves other codings
- * than chunked in the bytes.
+ * What the parser lets pass. Others must agree where a body ends: Node takes an empty Transfer-Encoding for none, and leaves
+ * other codings than chunked in the bytes.
  */
-function isFramed(request: IncomingMessage): boolean {
-  const coding = request.headers['transfer-encoding'];
-  return coding === undefined || coding.toLowerCase() === 'chunked';
+function faultOf({ headers, httpVersion }: IncomingMessage): 'unknown coding' | 'no host' | undefined {
+  const coding = headers['transfer-encoding'];
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked') return 'unknown coding';
+  return headers.host === undefined && httpVersion === '1.1' ? 'no host' : undefined;
 }
 
 /**
