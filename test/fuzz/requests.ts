@@ -5,7 +5,7 @@ import { digestOf } from '../http/content.js';
 import { bodyOf } from './bodies.js';
 import type { Route } from './routes.js';
 import { DIGESTS, REPOSITORIES, TAGS } from './scene.js';
-import { nearly, number, odd, value } from './words.js';
+import { nearly, odd, value } from './words.js';
 
 export interface FuzzRequest {
   /** Which route it was made for. */
@@ -22,24 +22,47 @@ export interface FuzzRequest {
   readonly goesOn: boolean;
 }
 
+/**
+ * Most requests are wrong in one part alone: with faults everywhere nearly all would be refused for the first of them. The
+ * others are wrong anywhere.
+ */
+class Wrongness {
+  readonly #part: string;
+
+  constructor(readonly chance: Chance) {
+    this.#part = chance.pick(['path', 'query', 'query', 'credentials', 'fields', 'framing', 'nothing', 'all']);
+  }
+
+  /** How likely something in this part is wrong: `most`, or never. */
+  of(part: 'path' | 'query' | 'credentials' | 'fields' | 'framing', most: number): number {
+    return this.#part === part || this.#part === 'all' ? most : 0;
+  }
+
+  now(...[part, most]: Parameters<Wrongness['of']>): boolean {
+    return this.chance.next() < this.of(part, most);
+  }
+}
+
 /** @returns the request of this number; the same for the same seed, as long as the routes are the same. */
 export function requestOf(routes: readonly Route[], seed: number, number: number): FuzzRequest {
   const chance = new Chance((Math.imul(seed, 0x9e3779b1) ^ Math.imul(number, 0x85ebca6b)) >>> 0);
   const route = chance.pick(routes);
-  const method = methodOf(chance, route.method);
+  const wrong = new Wrongness(chance);
+  const method = methodOf(chance, wrong, route.method);
   const body = /^(GET|HEAD|DELETE|OPTIONS)$/.test(method) && chance.next() < 0.85 ? Buffer.alloc(0) : bodyOf(chance);
-  const target = targetOf(chance, route.path, digestOf(body));
-  const framing = framingOf(chance, body);
+  const target = targetOf(chance, wrong, route.path, digestOf(body));
+  const framing = framingOf(chance, wrong, body);
   const lines = [
-    hostOf(chance),
-    ...credentialsOf(chance),
+    hostOf(chance, wrong),
+    ...credentialsOf(chance, wrong),
     ...typeOf(chance, route, body),
-    ...fieldsOf(chance),
+    ...fieldsOf(chance, wrong),
     ...framing.lines,
   ];
   const closes = lines.some((line) => /^(connection|expect|upgrade|te|trailer)/i.test(line));
-  const version =
-    chance.next() < 0.97 ? 'HTTP/1.1' : chance.pick(['HTTP/1.0', 'HTTP/0.9', 'HTTP/2.0', 'HTTP/1.', 'http/1.1', '']);
+  const version = !wrong.now('framing', 0.1)
+    ? 'HTTP/1.1'
+    : chance.pick(['HTTP/1.0', 'HTTP/0.9', 'HTTP/2.0', 'HTTP/1.', 'http/1.1', '']);
   const whole = framing.body.length;
   const cuts = Array.from({ length: chance.next() < 0.3 ? chance.whole(1, 3) : 0 }, () => chance.whole(0, whole));
   return {
@@ -53,8 +76,8 @@ export function requestOf(routes: readonly Route[], seed: number, number: number
   };
 }
 
-function methodOf(chance: Chance, method: string): string {
-  if (chance.next() < 0.92) return method === 'GET' && chance.next() < 0.2 ? 'HEAD' : method;
+function methodOf(chance: Chance, wrong: Wrongness, method: string): string {
+  if (!wrong.now('path', 0.2)) return method === 'GET' && chance.next() < 0.2 ? 'HEAD' : method;
   return chance.pick([
     'GET',
     'HEAD',
@@ -73,7 +96,7 @@ function methodOf(chance: Chance, method: string): string {
 }
 
 /** @param own the digest of the body. */
-function targetOf(chance: Chance, path: string, own: string): string {
+function targetOf(chance: Chance, wrong: Wrongness, path: string, own: string): string {
   const words: Record<string, () => string> = {
     name: () => chance.pick(REPOSITORIES),
     digest: () => chance.pick(DIGESTS),
@@ -82,23 +105,35 @@ function targetOf(chance: Chance, path: string, own: string): string {
   };
   const filled = path
     .replace(/\{\/\}/g, () => (chance.next() < 0.5 ? '/' : ''))
-    .replace(/[*:]([a-z]+)/gi, (_, name: string) => nearly(chance, (words[name] ?? (() => 'word'))(), 0.15));
-  const bent = chance.next() < 0.05 ? nearly(chance, filled, 1) : filled;
-  const target =
-    chance.next() < 0.02
-      ? `${chance.pick(['http://other', 'https://u:p@x:1', 'file://', '//x', 'http://['])}${bent}`
-      : bent;
-  return target + queryOf(chance, path, own);
+    .replace(/[*:]([a-z]+)/gi, (_, name: string) =>
+      nearly(chance, (words[name] ?? (() => 'word'))(), wrong.of('path', 0.4)),
+    );
+  const bent = wrong.now('path', 0.15) ? nearly(chance, filled, 1) : filled;
+  const target = wrong.now('path', 0.05)
+    ? `${chance.pick(['http://other', 'https://u:p@x:1', 'file://', '//x', 'http://['])}${bent}`
+    : bent;
+  return target + queryOf(chance, wrong, path, own);
 }
 
-function queryOf(chance: Chance, path: string, own: string): string {
+/** Which parameters a route reads; where none is listed any is tried. */
+const PARAMETERS: readonly (readonly [place: string, names: readonly string[]])[] = [
+  ['uploads', ['digest', 'mount', 'from', 'digest-algorithm']],
+  ['manifests', ['tag']],
+  ['referrers', ['artifactType', 'last', 'n']],
+  ['list', ['last', 'n']],
+  ['_catalog', ['last', 'n']],
+  ['token', ['service', 'scope', 'account', 'offline_token', 'client_id']],
+];
+
+/** @param digest of the body. */
+function queryOf(chance: Chance, wrong: Wrongness, path: string, digest: string): string {
   const parameters: Record<string, () => string> = {
-    digest: () => (chance.next() < 0.6 ? own : chance.pick(DIGESTS)),
+    digest: () => (chance.next() < 0.6 ? digest : chance.pick(DIGESTS)),
     mount: () => chance.pick(DIGESTS),
     from: () => chance.pick(REPOSITORIES),
     'digest-algorithm': () => chance.pick(['sha256', 'sha512']),
     tag: () => chance.pick(TAGS),
-    n: () => number(chance),
+    n: () => String(chance.pick([0, 1, 2, 3, 100, 10_000])),
     last: () => chance.pick([...TAGS, ...DIGESTS, ...REPOSITORIES]),
     artifactType: () => 'application/vnd.fuzz',
     service: () => 'registry.example',
@@ -109,24 +144,27 @@ function queryOf(chance: Chance, path: string, own: string): string {
     ns: () => 'docker.io',
     ['__proto__']: () => '1',
   };
-  const count = chance.next() < 0.45 ? 0 : chance.whole(1, 4);
-  const pairs = Array.from({ length: count }, () => {
-    const name = chance.pick(Object.keys(parameters));
-    return `${nearly(chance, name, 0.05)}=${nearly(chance, parameters[name]?.() ?? '', 0.15)}`;
+  const own = PARAMETERS.find(([place]) => path.includes(place))?.[1] ?? Object.keys(parameters);
+  const count = chance.next() < 0.3 ? 0 : chance.whole(1, 3);
+  const names = Array.from({ length: count }, () => chance.pick(chance.next() < 0.8 ? own : Object.keys(parameters)));
+  // Most that are given twice would be refused for that alone.
+  const pairs = (wrong.now('query', 0.1) ? names : [...new Set(names)]).map((name) => {
+    const text = nearly(chance, parameters[name]?.() ?? '', wrong.of('query', 0.5));
+    return `${nearly(chance, name, wrong.of('query', 0.05))}=${text}`;
   });
-  if (path.includes('uploads') && chance.next() < 0.4) pairs.push(`digest=${own}`);
-  if (chance.next() < 0.01) pairs.push('tag=a'.repeat(1), ...Array<string>(500).fill('tag=x'));
-  return pairs.length === 0 ? '' : `?${pairs.join(chance.next() < 0.95 ? '&' : ';')}`;
+  if (path.includes('uploads') && !names.includes('digest') && chance.next() < 0.5) pairs.push(`digest=${digest}`);
+  if (wrong.now('query', 0.03)) pairs.push(...Array<string>(500).fill('tag=x'));
+  return pairs.length === 0 ? '' : `?${pairs.join(wrong.now('query', 0.1) ? ';' : '&')}`;
 }
 
-function hostOf(chance: Chance): string {
-  return chance.next() < 0.97
+function hostOf(chance: Chance, wrong: Wrongness): string {
+  return !wrong.now('fields', 0.1)
     ? 'Host: fuzz.example'
     : chance.pick(['Host: ', 'X: y', `Host: ${value(chance)}`, 'Host: a\r\nHost: b']);
 }
 
-function credentialsOf(chance: Chance): string[] {
-  if (chance.next() < 0.8) return [`Authorization: ${AUTHORIZATION}`];
+function credentialsOf(chance: Chance, wrong: Wrongness): string[] {
+  if (!wrong.now('credentials', 0.7)) return [`Authorization: ${AUTHORIZATION}`];
   const basic = (text: string) => `Authorization: Basic ${Buffer.from(text, 'latin1').toString('base64')}`;
   return chance.pick<() => string[]>([
     () => [],
@@ -175,7 +213,7 @@ const RANGES = [
 ];
 const CHUNKS = ['0-1', '0-0', '5-9', 'bytes 0-1/2', 'bytes 0-1/*', 'bytes */2', '1-0', '0-9007199254740993', '0-69999'];
 
-function fieldsOf(chance: Chance): string[] {
+function fieldsOf(chance: Chance, wrong: Wrongness): string[] {
   const fields: Record<string, () => string> = {
     Range: () => chance.pick(RANGES),
     'Content-Range': () => chance.pick(CHUNKS),
@@ -215,11 +253,11 @@ function fieldsOf(chance: Chance): string[] {
   const count = chance.next() < 0.4 ? 0 : chance.whole(1, 4);
   const lines = Array.from({ length: count }, () => {
     const name = chance.pick(Object.keys(fields));
-    const text = chance.next() < 0.75 ? (fields[name]?.() ?? '') : value(chance);
-    return `${name}${chance.next() < 0.99 ? ':' : ' :'} ${text}`;
+    const text = !wrong.now('fields', 0.4) ? (fields[name]?.() ?? '') : value(chance);
+    return `${name}${wrong.now('fields', 0.02) ? ' :' : ':'} ${text}`;
   });
-  if (chance.next() < 0.005) lines.push(`X-Long: ${'x'.repeat(chance.whole(10_000, 60_000))}`);
-  if (chance.next() < 0.005) lines.push(...Array<string>(chance.whole(200, 1500)).fill('A: b'));
+  if (wrong.now('fields', 0.02)) lines.push(`X-Long: ${'x'.repeat(chance.whole(10_000, 60_000))}`);
+  if (wrong.now('fields', 0.02)) lines.push(...Array<string>(chance.whole(200, 1500)).fill('A: b'));
   return lines;
 }
 
@@ -231,15 +269,16 @@ interface Framing {
   readonly right: boolean;
 }
 
-function framingOf(chance: Chance, body: Buffer): Framing {
+function framingOf(chance: Chance, wrong: Wrongness, body: Buffer): Framing {
   const length = `Content-Length: ${body.length}`;
   const chunked = (bytes: Buffer) =>
     Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n0\r\n\r\n')]);
   const right = { lines: body.length === 0 ? [] : [length], body, short: false, right: true };
-  const roll = chance.next();
-  if (roll < 0.75) return right;
-  if (roll < 0.88 && body.length > 0) return { ...right, lines: ['Transfer-Encoding: chunked'], body: chunked(body) };
-  if (roll < 0.9)
+  const roll = chance.next() * (1 + wrong.of('framing', 1));
+  if (roll < 0.8) return right;
+  if (roll < 1 && body.length > 0) return { ...right, lines: ['Transfer-Encoding: chunked'], body: chunked(body) };
+  if (roll <= 1) return right;
+  if (roll < 1.1)
     return {
       ...right,
       lines: [`Content-Length: ${body.length + chance.pick([1, 100, 1e6, 1e13])}`],

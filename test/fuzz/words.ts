@@ -114,8 +114,19 @@ const ODD = [
   '18446744073709551616',
 ] as const;
 
+/** Of those, what has most often come through to where it hurts. */
+const NASTY = [
+  '%00',
+  '%00',
+  '%ed%a0%80',
+  '%0d%0aInjected:%20yes',
+  '%E0%A4%A',
+  '..%2f..%2f',
+  '9007199254740993',
+] as const;
+
 export function odd(chance: Chance): string {
-  return chance.pick(ODD);
+  return chance.pick<string>(chance.next() < 0.5 ? NASTY : ODD);
 }
 
 /** Mostly `text`; sometimes with something wrong somewhere, sometimes something else altogether. */
@@ -125,13 +136,6 @@ export function nearly(chance: Chance, text: string, wrong = 0.25): string {
   const at = chance.whole(0, text.length);
   const after = text.slice(at + chance.whole(0, 2));
   return text.slice(0, at) + (chance.next() < 0.5 ? odd(chance) : String.fromCharCode(chance.whole(1, 255))) + after;
-}
-
-/** A number as clients write it, or as they should not. */
-export function number(chance: Chance): string {
-  return chance.next() < 0.7
-    ? String(chance.pick([0, 1, 2, 3, 9, 10, 99, 100, 101, 1000, 2 ** 31, 2 ** 53]))
-    : odd(chance);
 }
 
 /** A value of a header: no line breaks of its own, which would make other headers. */
