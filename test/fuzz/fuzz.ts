@@ -4,7 +4,7 @@ import { head, Wire } from '../http/wire.js';
 import type { TestServer } from '../support/server.js';
 import { faultOf } from './oracle.js';
 import { type FuzzRequest, requestOf } from './requests.js';
-import { type Reading, readResponses, valueOf } from './responses.js';
+import { type Reading, readResponses, fieldOf } from './responses.js';
 import type { Route } from './routes.js';
 import { pushScene, REPOSITORIES } from './scene.js';
 
@@ -111,7 +111,7 @@ async function judge(wire: Wire, request: FuzzRequest): Promise<{ status: number
   if (!first) return { status: 0 };
   const fault = faultOf(first, isHead, target);
   if (fault !== undefined) return { status: first.status, fault };
-  if (/close/i.test(valueOf(first.fields, 'connection') ?? '')) {
+  if (/close/i.test(fieldOf(first.fields, 'connection') ?? '')) {
     await wire.untilClosed(PATIENCE_MS);
     // The answer to what could not be read has a body also where it would have been HEAD.
     const { responses, rest } = isHead ? { responses: [first], rest: 0 } : read();

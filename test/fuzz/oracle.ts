@@ -1,5 +1,5 @@
 import { ADMIN_KEY } from '../support/server.js';
-import { valueOf, type WireResponse } from './responses.js';
+import { fieldOf, type WireResponse } from './responses.js';
 
 /** The codes of the specification, Docker's two for what it doesn't know, and no others. */
 const CODES = new Set(
@@ -19,14 +19,14 @@ export function faultOf(response: WireResponse, isHead: boolean, target: string)
     if (!/^[A-Za-z0-9-]+: [\x20-\x7e]*$/.test(line)) return `a header that is none: ${JSON.stringify(line)}`;
     if (/^injected/i.test(line)) return `a header of the client's: ${line}`;
   }
-  if (valueOf(fields, 'x-content-type-options') !== 'nosniff') return 'no X-Content-Type-Options';
+  if (fieldOf(fields, 'x-content-type-options') !== 'nosniff') return 'no X-Content-Type-Options';
   const head = fields.join('\n');
   if (LEAKS.test(head) || head.includes(ADMIN_KEY)) return `a leak in the head: ${LEAKS.exec(head)?.[0]}`;
-  if (status === 429 || status === 503) if (!valueOf(fields, 'retry-after')) return `a ${status} without Retry-After`;
+  if (status === 429 || status === 503) if (!fieldOf(fields, 'retry-after')) return `a ${status} without Retry-After`;
   if (status < 400 || isHead) return undefined;
   const text = body.toString('utf8');
   if (LEAKS.test(text) || text.includes(ADMIN_KEY)) return `a leak in the body: ${LEAKS.exec(text)?.[0]}`;
-  return errorFault(text, valueOf(fields, 'content-type'), target);
+  return errorFault(text, fieldOf(fields, 'content-type'), target);
 }
 
 /** Every door so far answers errors in the form of the specification. */

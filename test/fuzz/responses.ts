@@ -29,7 +29,7 @@ export function readResponses(bytes: Buffer, heads: readonly boolean[]): Reading
       continue;
     }
     const empty = heads[responses.length] === true || status === 204 || status === 304;
-    const length = empty ? 0 : Number(valueOf(fields, 'content-length'));
+    const length = empty ? 0 : Number(fieldOf(fields, 'content-length'));
     if (!Number.isSafeInteger(length)) throw new Error(`a ${status} without a length`);
     if (start + length > bytes.length) break;
     responses.push({ status, fields, body: bytes.subarray(start, start + length) });
@@ -39,7 +39,7 @@ export function readResponses(bytes: Buffer, heads: readonly boolean[]): Reading
 }
 
 /** The value of a header by its lower-case name. */
-export function valueOf(fields: readonly string[], name: string): string | undefined {
+export function fieldOf(fields: readonly string[], name: string): string | undefined {
   const line = fields.find((field) => field.toLowerCase().startsWith(`${name}:`));
   return line?.slice(name.length + 1).trim();
 }

@@ -115,7 +115,7 @@ describe('header injection', () => {
       'x'.repeat(6000),
       '\x80\xff',
       '{{7*7}}',
-      '${jndi:x}',
+      '$\x7bjndi:x}',
     ]) {
       const lines = [
         'X-Request-Id',
@@ -164,7 +164,7 @@ describe('header injection', () => {
     for (const text of BREAKS) {
       const target = `${location}?${text}`;
       expectClean(
-        await heads(head('PATCH', target, 'Content-Range: 5-5', 'Content-Length: 1', 'Connection: close') + 'x'),
+        await heads(`${head('PATCH', target, 'Content-Range: 5-5', 'Content-Length: 1', 'Connection: close')}x`),
       );
     }
   });
