@@ -148,6 +148,7 @@ create table uploads (
   constraint uploads_committed check ((body is null) = (committed_digest is not null))
 );
 create index uploads_expiry on uploads (expires_at);
+create index uploads_actor on uploads (actor) where committed_digest is null;
 
 -- The collector's queue: what may have lost its last name, written in the transaction that took it.
 create table reviews (

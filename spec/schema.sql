@@ -220,4 +220,5 @@ CREATE INDEX removals_due ON public.removals USING btree (not_before);
 CREATE INDEX repository_blobs_digest ON public.repository_blobs USING btree (digest, repository);
 CREATE INDEX tag_events_tag ON public.tag_events USING btree (repository, name, id);
 CREATE INDEX tags_digest ON public.tags USING btree (repository, digest);
+CREATE INDEX uploads_actor ON public.uploads USING btree (actor) WHERE (committed_digest IS NULL);
 CREATE INDEX uploads_expiry ON public.uploads USING btree (expires_at);

@@ -14,6 +14,8 @@ export type Failure =
   | 'ManifestTooLarge'
   | 'BlobTooLarge'
   | 'MediaTypeUnsupported'
+  | 'TargetTooLong'
+  | 'HeadTooLarge'
   // What it names is not there.
   | 'NameUnknown'
   | 'BlobUnknown'

@@ -9,6 +9,7 @@ import { connect } from '../database/connect.js';
 import { listen } from '../database/notify.js';
 import { createApp } from '../http/app.js';
 import { Connections } from '../http/connections.js';
+import { logDrops } from '../http/limits.js';
 import { RunningRequests } from '../http/running-requests.js';
 import { createHttpServer } from '../http/server.js';
 import { secureContextOf } from '../http/tls.js';
@@ -60,6 +61,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     observers: [recordChanges],
     blobMaxBytes: config.blobMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
+    sessionsPerKey: config.sessionsPerKey,
     readGraceSeconds: config.readGrace,
     storageTimeoutSeconds: config.storageTimeout,
   });
@@ -88,6 +90,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     maxTags: config.manifestMaxTags,
     listMax: config.listMax,
     referrersMaxBytes: config.referrersMaxBytes,
+    requestLimits: config,
   });
   const handle = app.callback();
   const running = new Set<Promise<void>>();
@@ -99,9 +102,16 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   const certificate = await readCertificate(config);
   const server = createHttpServer(
     onRequest,
-    { headersMs: config.headersTimeout * 1000, keepAliveMs: config.keepAliveTimeout * 1000 },
+    {
+      headersMs: config.headersTimeout * 1000,
+      keepAliveMs: config.keepAliveTimeout * 1000,
+      headerMaxBytes: config.headerMaxBytes,
+      urlMaxBytes: config.urlMaxBytes,
+      maxConnections: config.maxConnections,
+    },
     certificate,
   );
+  logDrops(server, log);
   if (certificate && server instanceof SecureServer)
     watchCertificate(config, certificate, log, (newer) => server.setSecureContext(secureContextOf(newer)));
 

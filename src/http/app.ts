@@ -7,9 +7,11 @@ import { authenticate } from './authenticate.js';
 import type { ClientOptions } from './client.js';
 import { identifyClient, pathOf, readableTarget, type RequestState } from './context.js';
 import { errorResponse } from './error-response.js';
+import { limitHead, limitRequests, limitUploads, type RequestLimits } from './limits.js';
 import { writeFailure } from './oci/failures.js';
 import { type OciRoutesOptions, ociRoutes, unrouted } from './oci/routes.js';
 import type { RunningRequests } from './running-requests.js';
+import { setSecurityHeaders } from './security-headers.js';
 import { limitFlush } from './send.js';
 import { tokenRoutes } from './token/routes.js';
 
@@ -18,11 +20,12 @@ export interface AppOptions extends OciRoutesOptions {
   readonly running: RunningRequests;
   readonly client: ClientOptions;
   readonly log: Log;
+  readonly requestLimits: RequestLimits;
 }
 
 /** The HTTP application: every request passes error response, request id, access, and one handler. */
 export function createApp(options: AppOptions): Koa<RequestState> {
-  const { log, authenticator, idleMs } = options;
+  const { log, authenticator, idleMs, requestLimits } = options;
   const app = new Koa<RequestState>();
   const oci = ociRoutes(options);
   const token = tokenRoutes(options);
@@ -56,8 +59,15 @@ export function createApp(options: AppOptions): Koa<RequestState> {
     });
   });
   app.use(identifyClient(options.client));
+  app.use(async (ctx, next) => {
+    setSecurityHeaders(ctx.res, ctx.state.client.secure);
+    await next();
+  });
   app.use(errorResponse(log, writeFailure));
+  app.use(limitHead(requestLimits));
+  app.use(limitRequests(requestLimits));
   app.use(authenticate(authenticator, options.running));
+  app.use(limitUploads(requestLimits));
   app.use(async (ctx, next) => {
     ctx.set('Docker-Distribution-API-Version', 'registry/2.0');
     await next();

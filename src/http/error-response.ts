@@ -3,12 +3,17 @@ import { isFailure, RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
 import { contentLength, drain, isUnread } from './request-body.js';
 import { pathOf, type RequestState } from './context.js';
+import { SECURITY_HEADERS } from './security-headers.js';
 
 /** How long a client may go on sending a body that is refused, in milliseconds. */
 const LINGER_MS = 2_000;
 /** A refused body of at most this many bytes, if it comes within the time, does not cost the connection. */
 const SMALL_BYTES = 64 * 1024;
 const SMALL_MS = 100;
+/** What is true of every response, and not of what it would have been. */
+const KEPT = new Set(
+  ['X-Request-Id', 'Strict-Transport-Security', ...Object.keys(SECURITY_HEADERS)].map((name) => name.toLowerCase()),
+);
 
 /** Writes a failure to the response, in the form of the door that was used. */
 export type WriteFailure = (ctx: Parameters<Middleware<RequestState>>[0], error: RegistryError) => void;
@@ -38,7 +43,7 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
         ctx.res.destroy();
         return;
       }
-      for (const name of ctx.res.getHeaderNames()) if (name !== 'x-request-id') ctx.res.removeHeader(name);
+      for (const name of ctx.res.getHeaderNames()) if (!KEPT.has(name)) ctx.res.removeHeader(name);
       if (isFailure(error)) write(ctx, failure);
       else {
         ctx.status = 500;

@@ -1,16 +1,25 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer, Server as SecureServer } from 'node:https';
 import type { Duplex } from 'node:stream';
+import { SECURITY_HEADERS } from './security-headers.js';
 import { type Certificate, refusePlainHttp, secureContextOf } from './tls.js';
 
-export interface ServerTimeouts {
-  /** All in milliseconds. */
+export interface ServerOptions {
+  /** How long a client may take for the head of a request, in milliseconds. */
   readonly headersMs: number;
+  /** How long a connection is kept for its next request, in milliseconds. */
   readonly keepAliveMs: number;
+  /** In bytes. The parser takes what both allow together; limits.ts looks at each. */
+  readonly headerMaxBytes: number;
+  readonly urlMaxBytes: number;
+  /** Further connections are closed at once, which is a `drop` event. */
+  readonly maxConnections: number;
 }
 
 /** How often connections are looked at whose head is overdue, at most, in milliseconds. */
 const CHECK_MS = 10_000;
+/** Requests that one connection may send ahead of their answers. */
+const MAX_AHEAD = 100;
 /** How long a client whose request can't be read has for the answer. */
 const LINGER_MS = 500;
 
@@ -20,47 +29,82 @@ const LINGER_MS = 500;
  */
 export function createHttpServer(
   listener: RequestListener,
-  timeouts: ServerTimeouts,
+  options: ServerOptions,
   certificate?: Certificate,
 ): Server | SecureServer {
   const unanswered = new WeakMap<Duplex, Set<ServerResponse>>();
   const refused = new WeakSet<Duplex>();
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const responses = unanswered.get(request.socket) ?? new Set();
+    const fault = faultOf(request);
+    if (fault !== undefined) {
+      refused.add(request.socket);
+      refuseUnreadable(request.socket, fault, [...responses]);
+    }
+    // What follows in the same packet may be its body.
+    if (refused.has(request.socket)) return;
+    if (responses.size >= MAX_AHEAD) {
+      refused.add(request.socket);
+      request.socket.destroy();
+      return;
+    }
+    const [former] = [...responses].slice(-1);
     unanswered.set(request.socket, responses.add(response));
     response.once('close', () => responses.delete(response));
-    listener(request, response);
+    // One after the other (RFC 9112 section 9.3.2): Node would run all that are sent ahead at the same time.
+    if (former === undefined) listener(request, response);
+    else former.once('close', () => request.socket.writable && listener(request, response));
   };
   const settings = {
     requestTimeout: 0,
-    headersTimeout: timeouts.headersMs,
-    connectionsCheckingInterval: Math.min(CHECK_MS, Math.ceil(timeouts.headersMs / 2)),
-    keepAliveTimeout: timeouts.keepAliveMs,
+    headersTimeout: options.headersMs,
+    connectionsCheckingInterval: Math.min(CHECK_MS, Math.ceil(options.headersMs / 2)),
+    keepAliveTimeout: options.keepAliveMs,
     noDelay: true,
+    maxHeaderSize: options.headerMaxBytes + options.urlMaxBytes,
+    // Also where NODE_OPTIONS says otherwise: what a lenient parser takes for one request another takes for two.
+    insecureHTTPParser: false,
+    // Node's own refusal has no body; see faultOf.
+    requireHostHeader: false,
   };
   const server = certificate
-    ? createSecureServer({ ...settings, ...secureContextOf(certificate), handshakeTimeout: timeouts.headersMs }, handle)
+    ? createSecureServer({ ...settings, ...secureContextOf(certificate), handshakeTimeout: options.headersMs }, handle)
     : createServer(settings, handle);
   if (server instanceof SecureServer)
-    refusePlainHttp(server, timeouts.headersMs, (socket) =>
+    refusePlainHttp(server, options.headersMs, (socket) =>
       answer(socket, '400 Bad Request', 'this port speaks HTTPS: the address begins with https://'),
     );
+  server.maxConnections = options.maxConnections;
+  // Node drops what is beyond its count without a word; limits.ts refuses it.
+  server.maxHeadersCount = 0;
   // A client that asks first (Expect: 100-continue) hears "continue" only when its body is wanted.
   server.on('checkContinue', handle);
   server.on('checkExpectation', handle);
   server.on('clientError', (error: Error & { code?: string; rawPacket?: unknown }, socket) => {
+    const longTarget = error.code === 'HPE_HEADER_OVERFLOW' && isLongTarget(error.rawPacket, options.urlMaxBytes);
     // The packet holds the Authorization header, and the error goes on to whoever waits for the body, and to the log.
     delete error.rawPacket;
     // Each further piece of what was refused is an error, too, which must not cut the answer off.
     if (refused.has(socket)) return;
     refused.add(socket);
-    refuseUnreadable(socket, error.code, [...(unanswered.get(socket) ?? [])]);
+    const code = longTarget ? 'long target' : error.code;
+    refuseUnreadable(socket, code, [...(unanswered.get(socket) ?? [])]);
   });
   server.on('connect', (_request, socket) => {
     socket.on('error', () => undefined);
     answer(socket, '405 Method Not Allowed', 'this is no proxy');
   });
   return server;
+}
+
+/**
+ * What the parser lets pass. Others must agree where a body ends: Node takes an empty Transfer-Encoding for none, and leaves
+ * other codings than chunked in the bytes.
+ */
+function faultOf({ headers, httpVersion }: IncomingMessage): 'unknown coding' | 'no host' | undefined {
+  const coding = headers['transfer-encoding'];
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked') return 'unknown coding';
+  return headers.host === undefined && httpVersion === '1.1' ? 'no host' : undefined;
 }
 
 /**
@@ -72,18 +116,30 @@ function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: 
   const free = only === undefined || (others.length === 0 && !only.headersSent && !only.req.complete);
   // Where TLS failed nothing that is written can be read.
   if (!free || !socket.writable || code === 'ECONNRESET' || /^ERR_(SSL|TLS)_/.test(code ?? '')) socket.destroy();
+  else if (code === 'long target') answer(socket, '414 URI Too Long', 'the target of the request is too long');
   else if (code === 'HPE_HEADER_OVERFLOW')
     answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large');
+  else if (code === 'unknown coding')
+    answer(socket, '501 Not Implemented', 'the only Transfer-Encoding here is chunked');
   else if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
     answer(socket, '408 Request Timeout', 'the head of the request took too long');
   else answer(socket, '400 Bad Request', 'this is no request of HTTP');
 }
 
+/** Whether a packet that was too much begins with too long a target; where that came in pieces nobody can tell. */
+function isLongTarget(packet: unknown, maxBytes: number): boolean {
+  if (!Buffer.isBuffer(packet)) return false;
+  const target = /^[A-Z]+ ([^ \n]*)/.exec(packet.toString('latin1'))?.[1] ?? '';
+  return target.length > maxBytes;
+}
+
+const FIELDS = Object.entries({ Connection: 'close', 'Content-Type': 'application/json', ...SECURITY_HEADERS })
+  .map(([name, value]) => `${name}: ${value}\r\n`)
+  .join('');
+
 function answer(socket: Duplex, status: string, message: string): void {
   const body = JSON.stringify({ errors: [{ code: 'UNSUPPORTED', message }] });
-  socket.end(
-    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-  );
+  socket.end(`HTTP/1.1 ${status}\r\n${FIELDS}Content-Length: ${body.length}\r\n\r\n${body}`);
   // What is still arriving is thrown away for a moment: a connection closed over unread bytes takes the answer with it.
   socket.resume();
   setTimeout(() => socket.destroy(), LINGER_MS);

@@ -16,6 +16,8 @@ export interface RegistryOptions {
   readonly pause: PausePoint;
   readonly blobMaxBytes: number;
   readonly uploadLifetimeSeconds: number;
+  /** Open upload sessions that one key may have. */
+  readonly sessionsPerKey: number;
   readonly readGraceSeconds: number;
   readonly storageTimeoutSeconds: number;
   /** See UploadsOptions. */

@@ -40,29 +40,54 @@ export interface CommittedSession extends UploadSession {
 export const TAKEN_CHANNEL = 'weighhouse_upload_taken';
 
 const UPLOAD_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+/** When a key whose sessions are all taken may try again, in seconds. */
+const FULL_RETRY_SECONDS = 60;
+
 const COLUMNS = `b.id, b.body, b.epoch, b.rewound_epoch as "rewoundEpoch", b."offset", b.told_offset as "toldOffset", b.algorithm,
   b.prefix_size as "prefixSize", b.prefix_digest as "prefixDigest", b.committed_digest as "committedDigest", ${SEGMENTS_JSON} as segments`;
 const LIVE = `from uploads b join repositories r on r.id = b.repository where b.id = $1 and r.name = $2 and b.expires_at > now()`;
 
-/** Opens a session, and its repository if there is none of that name, in one statement; nothing is stored yet. @returns its id. */
+/**
+ * Opens a session, and its repository if there is none of that name, in one statement; nothing is stored yet. Requests
+ * that come together don't see each other, so a key may pass its limit by as many as it has under way.
+ * @returns its id.
+ * @throws 'TooManyRequests' if the key has `sessionsPerKey` open ones.
+ */
 export async function createSession(
   queries: Queries,
-  options: { repository: RepositoryName; algorithm: DigestAlgorithm; actor: Actor; lifetimeSeconds: number },
+  options: {
+    repository: RepositoryName;
+    algorithm: DigestAlgorithm;
+    actor: Actor;
+    lifetimeSeconds: number;
+    sessionsPerKey: number;
+  },
 ): Promise<string> {
   const id = randomUUID();
+  const { repository, algorithm, actor, lifetimeSeconds, sessionsPerKey } = options;
   for (;;) {
-    const made = await queries.query(
-      `with known as (select id from repositories where name = $2),
-            made as (insert into repositories (name) select $2 where not exists (select from known)
+    const [made] = await queries.query<{ free: boolean; opened: boolean }>(
+      `with room as (select count(*) < $6 as free from (select from uploads
+                      where actor = $4 and committed_digest is null and expires_at > now() limit $6) open),
+            known as (select id from repositories where name = $2),
+            made as (insert into repositories (name) select $2 from room where free and not exists (select from known)
                      on conflict (name) do nothing returning id),
-            repository as (select id from known union all select id from made),
-            body as (insert into bodies (created_at) select now() from repository returning id)
-       insert into uploads (id, repository, body, algorithm, actor, expires_at)
-       select $1, repository.id, body.id, $3, $4, now() + make_interval(secs => $5) from repository, body returning id`,
-      [id, options.repository, options.algorithm, options.actor.key, options.lifetimeSeconds],
+            repository as (select known.id from known, room where free union all select id from made),
+            body as (insert into bodies (created_at) select now() from repository returning id),
+            opened as (insert into uploads (id, repository, body, algorithm, actor, expires_at)
+                       select $1, repository.id, body.id, $3, $4, now() + make_interval(secs => $5)
+                         from repository, body returning id)
+       select free, exists (select from opened) as opened from room`,
+      [id, repository, algorithm, actor.key, lifetimeSeconds, sessionsPerKey],
     );
-    // None: another transaction made the repository after this statement's snapshot; the next one sees it.
-    if (made.length > 0) return id;
+    if (made?.opened) return id;
+    if (made?.free === false)
+      throw new RegistryError(
+        'TooManyRequests',
+        `this key has ${sessionsPerKey} uploads open (REGISTRY_SESSIONS_PER_KEY); end or cancel some`,
+        { retryAfter: FULL_RETRY_SECONDS },
+      );
+    // Another transaction made the repository after this statement's snapshot; the next one sees it.
   }
 }
 

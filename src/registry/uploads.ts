@@ -35,6 +35,8 @@ export interface UploadsOptions {
   readonly maxBytes: number;
   /** Seconds after the last byte. */
   readonly lifetimeSeconds: number;
+  /** Open sessions that one key may have. */
+  readonly sessionsPerKey: number;
   readonly readGraceSeconds: number;
   /** How many bytes may become durable before the session's row learns of it; 256 MiB unless a test wants fewer. */
   readonly recordBytes?: number | undefined;
@@ -70,10 +72,10 @@ export class Uploads {
     this.#options = options;
   }
 
-  /** Opens a session. `algorithm` is what its digest will most likely be asked in. @returns its id. */
+  /** Opens a session. `algorithm` is what its digest will most likely be asked in. @returns its id. @throws 'TooManyRequests' */
   async create(repository: RepositoryName, algorithm: DigestAlgorithm, actor: Actor): Promise<string> {
-    const { database, lifetimeSeconds } = this.#options;
-    return await createSession(database, { repository, algorithm, actor, lifetimeSeconds });
+    const { database, lifetimeSeconds, sessionsPerKey } = this.#options;
+    return await createSession(database, { repository, algorithm, actor, lifetimeSeconds, sessionsPerKey });
   }
 
   /** How many bytes are durable. @throws 'UploadUnknown' */

@@ -8,7 +8,7 @@ export const limitsSettings = {
     'bytes',
     1 * KiB,
     1 * MiB,
-    'The largest head of a request (431 above it).',
+    'The header fields of a request, names and values together (431 above it).',
   ),
   urlMaxBytes: integer(
     'REGISTRY_URL_MAX_BYTES',

@@ -67,10 +67,11 @@ export class Wire {
     socket.on('error', () => undefined);
   }
 
-  static async open(host: string): Promise<Wire> {
+  /** @param from an address of this machine. */
+  static async open(host: string, from = '127.0.0.1'): Promise<Wire> {
     const ca = caOf(host);
     const [hostname = '', port] = host.split(':');
-    const place = { host: hostname, port: Number(port), noDelay: true };
+    const place = { host: hostname, port: Number(port), localAddress: from, noDelay: true };
     const socket = ca === undefined ? connect(place) : connectSecurely({ ...place, ca });
     await once(socket, ca === undefined ? 'connect' : 'secureConnect');
     return new Wire(socket);

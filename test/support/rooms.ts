@@ -84,6 +84,7 @@ export class Site {
       observers?: ChangeObserver[];
       store?: (store: FilesystemStore) => SegmentStore;
       uploadLifetimeSeconds?: number;
+      sessionsPerKey?: number;
       /** Another way to the same database. */
       url?: string;
       createFile?: CreateFile;
@@ -108,6 +109,7 @@ export class Site {
       pause: pauses.point,
       blobMaxBytes: 1024 * 1024 * 1024,
       uploadLifetimeSeconds: options.uploadLifetimeSeconds ?? 3600,
+      sessionsPerKey: options.sessionsPerKey ?? 1000,
       readGraceSeconds: 60,
       storageTimeoutSeconds: 2,
       recordBytes: options.recordBytes,

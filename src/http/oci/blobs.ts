@@ -144,7 +144,6 @@ function describe(ctx: Context, blob: Blob): void {
   ctx.set('ETag', `"${blob.digest}"`);
   ctx.set('Accept-Ranges', 'bytes');
   ctx.set('Cache-Control', 'private, max-age=31536000, immutable');
-  ctx.set('X-Content-Type-Options', 'nosniff');
 }
 
 /** From here on the response is ours and not Koa's. */

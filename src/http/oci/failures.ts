@@ -32,6 +32,8 @@ const responses: Record<Failure, readonly [status: number, code: Code]> = {
   ManifestTooLarge: [413, 'SIZE_INVALID'],
   BlobTooLarge: [413, 'SIZE_INVALID'],
   MediaTypeUnsupported: [415, 'MANIFEST_INVALID'],
+  TargetTooLong: [414, 'UNSUPPORTED'],
+  HeadTooLarge: [431, 'UNSUPPORTED'],
   NameUnknown: [404, 'NAME_UNKNOWN'],
   BlobUnknown: [404, 'BLOB_UNKNOWN'],
   ManifestUnknown: [404, 'MANIFEST_UNKNOWN'],

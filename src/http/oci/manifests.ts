@@ -106,5 +106,4 @@ function describe(ctx: Context, manifest: StoredManifest): void {
   ctx.set('Docker-Content-Digest', manifest.digest);
   ctx.set('ETag', `"${manifest.digest}"`);
   ctx.set('Cache-Control', 'private, no-cache');
-  ctx.set('X-Content-Type-Options', 'nosniff');
 }

@@ -28,11 +28,12 @@ export class Trace {
 
   /**
    * @param inject faults to make, as `strace -e inject=…` wants them
+   * @param watched the calls to write down, as `strace -e trace=…` wants them
    * @throws Error that says why it can't be had
    */
-  static async attach(pid: number, inject: readonly string[] = []): Promise<Trace> {
+  static async attach(pid: number, inject: readonly string[] = [], watched = CALLS): Promise<Trace> {
     const folder = await mkdtemp(join(tmpdir(), 'weighhouse-trace-'));
-    const options = ['-f', '-yy', '-s', String(STRING_BYTES), '-e', `trace=${CALLS}`, '-o', join(folder, 'trace')];
+    const options = ['-f', '-yy', '-s', String(STRING_BYTES), '-e', `trace=${watched}`, '-o', join(folder, 'trace')];
     const faults = inject.flatMap((fault) => ['-e', `inject=${fault}`]);
     const child = spawn('strace', [...options, ...faults, '-p', String(pid)], { stdio: ['ignore', 'ignore', 'pipe'] });
     let said = '';

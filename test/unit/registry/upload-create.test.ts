@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { isFailure } from '../../../src/errors.js';
 import { ACTOR, repository, Site } from '../../support/rooms.js';
 
 describe('opening uploads', () => {
@@ -21,6 +22,29 @@ describe('opening uploads', () => {
       expect(await database.query('select from repositories')).to.have.length(4);
       expect(await database.query('select from uploads')).to.have.length(40);
       expect(await database.query('select from bodies')).to.have.length(40);
+    } finally {
+      await site.dispose();
+    }
+  });
+
+  it('is refused to a key that has its number open, on every process, and makes no repository then', async () => {
+    const site = await Site.make();
+    try {
+      const first = site.open({ sessionsPerKey: 3 });
+      const second = site.open({ sessionsPerKey: 3 });
+      const name = repository('full/model');
+      const ids: string[] = [];
+      for (const { registry } of [first, second, first]) ids.push(await registry.uploads.create(name, 'sha256', ACTOR));
+      const refusal = await second.registry.uploads
+        .create(repository('full/never'), 'sha256', ACTOR)
+        .catch((e: unknown) => e);
+      expect(isFailure(refusal, 'TooManyRequests'), String(refusal)).to.equal(true);
+      expect(String(refusal)).to.include('REGISTRY_SESSIONS_PER_KEY');
+      expect(await first.database.query('select from repositories')).to.have.length(1);
+      expect(await first.database.query('select from bodies')).to.have.length(3);
+      await first.registry.uploads.create(name, 'sha256', { ...ACTOR, key: 'another' });
+      await first.registry.uploads.cancel({ id: ids[0] ?? '', repository: name, actor: ACTOR });
+      await second.registry.uploads.create(name, 'sha256', ACTOR);
     } finally {
       await site.dispose();
     }
