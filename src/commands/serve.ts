@@ -15,6 +15,7 @@ import { jobsOf } from './jobs.js';
 import { KeptPostgres } from './kept-postgres.js';
 import { checkAddress } from './listen-address.js';
 import { bringUpToDate } from './migrate.js';
+import { Operations } from './operations.js';
 import { Teardown } from './teardown.js';
 import { Workers } from './workers.js';
 
@@ -60,6 +61,10 @@ async function start(
   const lock = await lockDataFolder(config.dataDir);
   started.add('the lock of the data folder', () => lock.release());
   await checkAddress(config.listen);
+  // First up and last down: it tells how the start and the drain go.
+  const operations = new Operations(config, log, () => stop.aborted);
+  started.add('the operations listener', () => operations.close());
+  await operations.open();
   const workers = new Workers(config, log);
   onWorkers(workers);
   started.add('the workers that load', () => workers.stop());
@@ -72,6 +77,8 @@ async function start(
   started.add('connections to the database', () => database.close());
   for (const warning of await checkDurability(database)) log.warn(`PostgreSQL: ${warning}`);
   const store = await prepareStore(config, database);
+  started.add('the connections of the health checks', () => operations.unwatch());
+  await operations.watch(url, store);
   stop.throwIfAborted();
 
   const listener = listen(url, log);

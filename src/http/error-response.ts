@@ -3,6 +3,7 @@ import { isFailure, RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
 import { contentLength, drain, isUnread } from './request-body.js';
 import { pathOf, type RequestState } from './context.js';
+import { trafficOf } from './traffic.js';
 
 /** How long a client may go on sending a body that is refused, in milliseconds. */
 const LINGER_MS = 2_000;
@@ -60,6 +61,7 @@ async function refuse(ctx: Parameters<Middleware<RequestState>>[0]): Promise<voi
   ctx.res.setHeader('Connection', 'close');
   ctx.res.setHeader('Content-Length', Buffer.byteLength(body));
   ctx.res.flushHeaders();
+  trafficOf(ctx.req)?.send(Buffer.byteLength(body));
   if (body.length > 0) ctx.res.write(body);
   await drain(ctx.req, LINGER_MS);
   ctx.res.end();
