@@ -4,7 +4,7 @@ import type { Middleware, ParameterizedContext } from 'koa';
 import { type Log, requestContext } from '../log.js';
 import { pathOf, type RequestState } from './context.js';
 import { limitFlush } from './send.js';
-import { countTraffic, type TrafficObserver } from './traffic.js';
+import { countTraffic, type Traffic, type TrafficObserver } from './traffic.js';
 
 /** A request that is over, as metrics count it: nothing in it is the client's free choice. */
 export interface EndedRequest {
@@ -50,12 +50,17 @@ export function requestLog({ log, requests, idleMs }: RequestLogOptions): Middle
       await requestContext.run({ requestId }, next);
     } finally {
       whenClosed(ctx.res, () => {
-        if (ctx.respond !== false) traffic.send(bodyLength(ctx));
         const ms = performance.now() - begun;
-        requests.ended(outcome(ctx, ms));
+        const broken = isBroken(ctx.res, traffic);
+        if (ctx.respond !== false && !broken) traffic.send(bodyLength(ctx));
+        const status = broken ? undefined : ctx.res.statusCode;
+        requests.ended({ method: ctx.req.method ?? '', route: templateOf(ctx), status, seconds: ms / 1000 });
         const { received, sent } = traffic;
         const address = (ctx.state as Partial<RequestState>).client?.address ?? peer;
-        log.info({ requestId, ...facts(ctx), received, sent, ms: Math.round(ms * 10) / 10, address }, 'request');
+        log.info(
+          { requestId, ...facts(ctx, broken), received, sent, ms: Math.round(ms * 10) / 10, address },
+          'request',
+        );
       });
     }
   };
@@ -80,23 +85,27 @@ function whenClosed(response: ServerResponse, done: () => void): void {
   if (response.socket === null) socket.once('close', close);
 }
 
+/**
+ * Whether the connection ended before the response did. With the last bytes under way it did not: the client may have
+ * closed it because it has them all. A response that waits behind another one is on no socket.
+ */
+function isBroken(response: ServerResponse, traffic: Traffic): boolean {
+  const { writableFinished, writableEnded, headersSent, socket } = response;
+  if (writableFinished) return false;
+  const handedOver = writableEnded || (headersSent && traffic.sent === Number(response.getHeader('content-length')));
+  return !handedOver || socket === null;
+}
+
 /** The content that Koa sent; handlers that send for themselves count for themselves. */
 function bodyLength({ req, res }: RequestContext): number {
-  if (!res.writableFinished || req.method === 'HEAD' || res.statusCode === 204 || res.statusCode === 304) return 0;
+  if (req.method === 'HEAD' || res.statusCode === 204 || res.statusCode === 304) return 0;
   return Number(res.getHeader('content-length') ?? 0);
 }
 
-function outcome(ctx: RequestContext, ms: number): EndedRequest {
-  const { req, res } = ctx;
-  const status = res.writableFinished ? res.statusCode : undefined;
-  return { method: req.method ?? '', route: templateOf(ctx), status, seconds: ms / 1000 };
-}
-
 /** What the log says of a request: its path without the query, the status as the client saw it, who it was, and where. */
-function facts(ctx: RequestContext) {
+function facts(ctx: RequestContext, broken: boolean) {
   const { res, req } = ctx;
   const { access, repository }: Partial<RequestState> = ctx.state;
-  const broken = !res.writableFinished;
   return {
     method: req.method,
     path: pathOf(req),
