@@ -1,6 +1,6 @@
 import type { Middleware } from 'koa';
 import { isFailure, RegistryError } from '../errors.js';
-import type { Log } from '../log.js';
+import { type Log, withoutSecrets } from '../log.js';
 import { contentLength, drain, isUnread } from './request-body.js';
 import { pathOf, type RequestState } from './context.js';
 import { trafficOf } from './traffic.js';
@@ -40,8 +40,10 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
         return;
       }
       for (const name of ctx.res.getHeaderNames()) if (name !== 'x-request-id') ctx.res.removeHeader(name);
-      if (isFailure(error)) write(ctx, failure);
-      else {
+      if (isFailure(error)) {
+        write(ctx, failure);
+        leaveSecretsOut(ctx);
+      } else {
         ctx.status = 500;
         ctx.body = { errors: [{ code: 'UNKNOWN', message: 'an error inside the registry; its log has the details' }] };
       }
@@ -50,6 +52,13 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
     if ((contentLength(ctx.req) ?? Number.POSITIVE_INFINITY) <= SMALL_BYTES) await drain(ctx.req, SMALL_MS);
     if (isUnread(ctx.req)) await refuse(ctx);
   };
+}
+
+/** An error says what was wrong by repeating it, and what stands in the wrong place may be a key. */
+function leaveSecretsOut(ctx: Parameters<Middleware<RequestState>>[0]): void {
+  const said = JSON.stringify(ctx.body);
+  const clean = withoutSecrets(said);
+  if (clean !== said) ctx.body = clean;
 }
 
 /** Answers while the client may still be sending: the whole answer, then a moment to read it, then the end. */
