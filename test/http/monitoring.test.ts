@@ -100,8 +100,8 @@ describe('what watches a registry', function () {
       ['42', 'no metric'],
     ] as const)
       expect(faultsOf(expression), expression).to.deep.equal([fault]);
-    expect(faultsOf('histogram_quantile(0.9, sum by (le) (rate(weighhouse_request_duration_seconds_bucket[5m])))')).to.be
-      .empty;
+    expect(faultsOf('histogram_quantile(0.9, sum by (le) (rate(weighhouse_request_duration_seconds_bucket[5m])))')).to
+      .be.empty;
   });
 
   it('finds every metric and label that the alerts mention', async () => {
