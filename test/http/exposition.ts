@@ -51,7 +51,7 @@ export async function scrape(host: string): Promise<Map<string, Metric>> {
 }
 
 /** The sum of the samples that carry these labels; 0 if there are none. */
-export function valueOf(metrics: Map<string, Metric>, name: string, labels: Record<string, string> = {}): number {
+export function sumOf(metrics: Map<string, Metric>, name: string, labels: Record<string, string> = {}): number {
   const samples = [...metrics.values()].flatMap((metric) => metric.samples.get(name) ?? []);
   return samples
     .filter((sample) => Object.entries(labels).every(([label, value]) => sample.labels[label] === value))

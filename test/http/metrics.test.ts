@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import { signal, until } from '../faults/support/processes.js';
 import { ADMIN_KEY, freePort, startServer, type TestServer } from '../support/server.js';
 import { bytesOf, digestOf, openUpload, patch, pushBlob, pushImage } from './content.js';
-import { labelsOf, type Metric, parseExposition, scrape, valueOf } from './exposition.js';
+import { labelsOf, type Metric, parseExposition, scrape, sumOf } from './exposition.js';
 import { exchange, head, Wire } from './wire.js';
 
 const REPOSITORY = 'secret-project/model';
@@ -28,7 +28,7 @@ describe('the metrics of a registry', function () {
   async function untilWorkers(count: number): Promise<void> {
     await until(`${count} workers are up`, async () => {
       const metrics = await scrape(operations);
-      return valueOf(metrics, 'weighhouse_workers_up') === count && valueOf(metrics, 'weighhouse_workers_late') === 0;
+      return sumOf(metrics, 'weighhouse_workers_up') === count && sumOf(metrics, 'weighhouse_workers_late') === 0;
     });
   }
 
@@ -36,7 +36,7 @@ describe('the metrics of a registry', function () {
   async function untilValue(name: string, labels: Record<string, string>, wanted: number): Promise<void> {
     let seen = Number.NaN;
     await until(`${name} ${JSON.stringify(labels)} is ${wanted}`, async () => {
-      seen = valueOf(await scrape(operations), name, labels);
+      seen = sumOf(await scrape(operations), name, labels);
       expect(seen).to.be.at.most(wanted);
       return seen === wanted;
     });
@@ -44,7 +44,7 @@ describe('the metrics of a registry', function () {
 
   /** Waits for a gauge, which may pass through other values. */
   async function untilGauge(name: string, wanted: number): Promise<void> {
-    await until(`${name} is ${wanted}`, async () => valueOf(await scrape(operations), name) === wanted);
+    await until(`${name} is ${wanted}`, async () => sumOf(await scrape(operations), name) === wanted);
   }
 
   it('are the ones in docs/metrics.md, each with its type, labels and meaning', async () => {
@@ -91,12 +91,10 @@ describe('the metrics of a registry', function () {
       // A connection each, so that both workers get some.
       for (let round = 0; round < 10; round++)
         expect(String((await exchange(server.host, method, path)).status)).to.equal(status);
-      await untilValue('weighhouse_requests_total', labels, valueOf(before, 'weighhouse_requests_total', labels) + 10);
+      await untilValue('weighhouse_requests_total', labels, sumOf(before, 'weighhouse_requests_total', labels) + 10);
       const { status: _status, ...ofDuration } = labels;
       const count = 'weighhouse_request_duration_seconds_count';
-      expect(valueOf(await scrape(operations), count, ofDuration)).to.be.at.least(
-        valueOf(before, count, ofDuration) + 10,
-      );
+      expect(sumOf(await scrape(operations), count, ofDuration)).to.be.at.least(sumOf(before, count, ofDuration) + 10);
     }
     const location = await openUpload(server, REPOSITORY);
     await patch(server, location, bytesOf('metrics', 10), 0);
@@ -104,7 +102,7 @@ describe('the metrics of a registry', function () {
     await untilValue('weighhouse_requests_total', { method: 'PATCH', route, status: '202' }, 1);
     await until(
       'the session shows',
-      async () => valueOf(await scrape(operations), 'weighhouse_upload_sessions_open') > 0,
+      async () => sumOf(await scrape(operations), 'weighhouse_upload_sessions_open') > 0,
     );
   });
 
@@ -112,7 +110,7 @@ describe('the metrics of a registry', function () {
     const bytes = bytesOf('passing', 300_000);
     const location = await openUpload(server, REPOSITORY);
     const before = await scrape(operations);
-    const received = valueOf(before, 'weighhouse_received_bytes_total');
+    const received = sumOf(before, 'weighhouse_received_bytes_total');
     const wire = (await Wire.open(server.host)).write(head('PATCH', location, `Content-Length: ${bytes.length}`));
     wire.write(bytes.subarray(0, 100_000));
     await untilValue('weighhouse_received_bytes_total', {}, received + 100_000);
@@ -122,7 +120,7 @@ describe('the metrics of a registry', function () {
     await untilValue('weighhouse_received_bytes_total', {}, received + 300_000);
     await untilGauge('weighhouse_requests_in_flight', 0);
     wire.end();
-    const sent = valueOf(await scrape(operations), 'weighhouse_sent_bytes_total');
+    const sent = sumOf(await scrape(operations), 'weighhouse_sent_bytes_total');
     const read = await exchange(server.host, 'GET', `/v2/${REPOSITORY}/blobs/${digest}`);
     expect(read.body).to.have.lengthOf(200_000);
     await untilValue('weighhouse_sent_bytes_total', {}, sent + 200_000);
@@ -146,7 +144,7 @@ describe('the metrics of a registry', function () {
 
   it('count a request whose answer waits behind another when their connection ends', async () => {
     const location = await openUpload(server, REPOSITORY);
-    const before = valueOf(await scrape(operations), 'weighhouse_requests_total', { status: 'broken' });
+    const before = sumOf(await scrape(operations), 'weighhouse_requests_total', { status: 'broken' });
     const wire = (await Wire.open(server.host)).write(head('PATCH', location, 'Content-Length: 4')).write('half');
     await wire.untilAnswers(1);
     // A blob too large for the sockets, which nobody reads, and two behind it.
@@ -164,14 +162,14 @@ describe('the metrics of a registry', function () {
 
   it('count log-ins that were refused, and not requests without credentials', async () => {
     const labels = { reason: 'unknown' };
-    const before = valueOf(await scrape(operations), 'weighhouse_refused_logins_total', labels);
+    const before = sumOf(await scrape(operations), 'weighhouse_refused_logins_total', labels);
     for (let round = 0; round < 4; round++) {
       await exchange(server.host, 'GET', '/v2/', { headers: { authorization: '' } });
       await exchange(server.host, 'GET', '/v2/', { headers: { authorization: 'Basic YTpi' } });
     }
     await untilValue('weighhouse_refused_logins_total', labels, before + 4);
-    expect(valueOf(await scrape(operations), 'weighhouse_bcrypt_checks_total')).to.be.above(0);
-    expect(valueOf(await scrape(operations), 'weighhouse_key_cache_lookups_total', { outcome: 'hit' })).to.be.above(0);
+    expect(sumOf(await scrape(operations), 'weighhouse_bcrypt_checks_total')).to.be.above(0);
+    expect(sumOf(await scrape(operations), 'weighhouse_key_cache_lookups_total', { outcome: 'hit' })).to.be.above(0);
   });
 
   it('never go down when a worker is killed, nor lose what one counted that ends in order', async () => {
@@ -180,7 +178,7 @@ describe('the metrics of a registry', function () {
     const load = async () => {
       for (let round = 0; round < 20; round++) await exchange(server.host, 'GET', '/v2/');
     };
-    let wanted = valueOf(await scrape(operations), name, labels);
+    let wanted = sumOf(await scrape(operations), name, labels);
     for (const how of ['SIGKILL', 'SIGTERM'] as const) {
       await load();
       wanted += 20;
@@ -190,8 +188,8 @@ describe('the metrics of a registry', function () {
       signal(worker, how);
       await until('another worker came', async () => {
         const metrics = await scrape(operations);
-        expect(valueOf(metrics, name, labels)).to.be.at.least(how === 'SIGKILL' ? wanted : wanted - 20);
-        return !(await server.workers()).includes(worker) && valueOf(metrics, 'weighhouse_workers_up') === 2;
+        expect(sumOf(metrics, name, labels)).to.be.at.least(how === 'SIGKILL' ? wanted : wanted - 20);
+        return !(await server.workers()).includes(worker) && sumOf(metrics, 'weighhouse_workers_up') === 2;
       });
       await untilValue(name, labels, wanted);
       if (how === 'SIGKILL') await untilValue('weighhouse_worker_restarts_total', {}, 1);
@@ -209,8 +207,8 @@ describe('the metrics of a registry', function () {
         const metrics = await scrape(operations);
         expect(performance.now() - begun).to.be.below(5_000);
         for (const name of ['weighhouse_requests_total', 'weighhouse_sent_bytes_total'])
-          expect(valueOf(metrics, name)).to.be.at.least(valueOf(before, name));
-        return valueOf(metrics, 'weighhouse_workers_late') === 1;
+          expect(sumOf(metrics, name)).to.be.at.least(sumOf(before, name));
+        return sumOf(metrics, 'weighhouse_workers_late') === 1;
       });
     } finally {
       signal(worker, 'SIGCONT');

@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import { until } from '../faults/support/processes.js';
 import { freePort, startServer, type TestServer } from '../support/server.js';
 import { pushImage } from './content.js';
-import { type Metric, scrape, valueOf } from './exposition.js';
+import { type Metric, scrape, sumOf } from './exposition.js';
 import { mentionsOf } from './promql.js';
 
 const DOCS = new URL('../../../docs/', import.meta.url);
@@ -56,7 +56,7 @@ describe('what watches a registry', function () {
     await until('the request is counted', async () => {
       metrics = await scrape(operations);
       const labels = { route: '/v2/*name/manifests/:reference', method: 'GET' };
-      return valueOf(metrics, 'weighhouse_requests_total', labels) > 0;
+      return sumOf(metrics, 'weighhouse_requests_total', labels) > 0;
     });
   });
   after(async () => {
