@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import { signal, until } from '../faults/support/processes.js';
+import { makeKey } from '../support/keys.js';
 import { ADMIN_KEY, freePort, startServer, type TestServer } from '../support/server.js';
 import { bytesOf, digestOf, openUpload, patch, pushBlob, pushImage } from './content.js';
 import { labelsOf, type Metric, parseExposition, scrape, sumOf } from './exposition.js';
@@ -223,6 +224,13 @@ describe('the metrics of a registry', function () {
     expect([...metrics.keys()]).to.deep.equal([...(await scrape(operations)).keys()]);
     for (const authorization of ['', 'Basic YTpi'])
       expect((await exchange(server.host, 'GET', '/metrics', { headers: { authorization } })).status).to.equal(401);
+    const writer = await makeKey(server, ['**=pull,push,delete,deploy']);
+    const reading = await makeKey(server, ['**=admin'], { readOnly: true });
+    for (const [{ authorization }, status] of [
+      [writer, 403],
+      [reading, 200],
+    ] as const)
+      expect((await exchange(server.host, 'GET', '/metrics', { headers: { authorization } })).status).to.equal(status);
   });
 
   it('hold no name of a repository, no tag, digest, key, address or path', async () => {

@@ -33,5 +33,6 @@ export function metricsRoutes({ metrics }: OpsRoutesOptions, admit: (ctx: Contex
     ctx.set('Content-Type', 'text/plain; version=0.0.4; charset=utf-8');
     ctx.body = text;
   });
-  return router.routes() as Middleware<RequestState>;
+  const routes = router.routes();
+  return (ctx, next) => (ctx.path === '/metrics' ? routes(ctx as Context, next) : next());
 }
