@@ -1,9 +1,8 @@
 import cluster from 'node:cluster';
-import { readFileSync } from 'node:fs';
-import { pino } from 'pino';
+import { readVersion } from './commands/version.js';
 import { type Config, ConfigError, describeSettings, readProcessConfig } from './config.js';
 import { UsageError } from './commands/usage.js';
-import { createLog, type Log } from './log.js';
+import { type Log, openLog } from './log.js';
 
 /** `args` is what follows the command's name. */
 type Run = (config: Config, log: Log, args: readonly string[]) => Promise<void>;
@@ -46,10 +45,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     return;
   }
   if (!ofCommand && argv.includes('--version')) {
-    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-      version: string;
-    };
-    process.stdout.write(`${version}\n`);
+    process.stdout.write(`${readVersion()}\n`);
     return;
   }
   const command = commands[first];
@@ -60,13 +56,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   }
   try {
     const config = readProcessConfig();
-    const destination = pino.destination({ fd: 2, sync: false });
-    // A log that nobody takes any more (a closed terminal, a full disk) ends nothing, and keeps nothing from ending: the
-    // flush at the exit would try for ever.
-    destination.on('error', () => {
-      destination.flushSync = () => undefined;
-    });
-    const log = createLog(config.logLevel, destination);
+    const log = await openLog(config.logLevel, config.logFormat, 2);
     const run = cluster.isWorker ? (await import('./commands/worker.js')).runAsWorker : await command.load();
     await run(config, log, rest);
   } catch (error) {

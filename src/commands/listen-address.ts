@@ -25,8 +25,12 @@ const REASONS: Readonly<Record<string, string>> = {
   EAI_AGAIN: 'the host can not be looked up',
 };
 
-/** Why listening failed. */
-export function addressError(cause: unknown, { host, port }: { host: string; port: number }): Error {
+/** Why listening failed, with the name of the setting that asked for it. */
+export function addressError(
+  cause: unknown,
+  { host, port }: { host: string; port: number },
+  setting = 'REGISTRY_LISTEN',
+): Error {
   const reason = REASONS[(cause as NodeJS.ErrnoException).code ?? ''] ?? 'it failed';
-  return new Error(`can't listen on ${host}:${port} (REGISTRY_LISTEN): ${reason}`, { cause });
+  return new Error(`can't listen on ${host}:${port} (${setting}): ${reason}`, { cause });
 }

@@ -17,6 +17,7 @@ import { jobsOf } from './jobs.js';
 import { KeptPostgres } from './kept-postgres.js';
 import { checkAddress } from './listen-address.js';
 import { bringUpToDate } from './migrate.js';
+import { Operations } from './operations.js';
 import { Teardown } from './teardown.js';
 import { Workers } from './workers.js';
 
@@ -76,6 +77,10 @@ async function start(
   started.add('the lock of the data folder', () => lock.release());
   await checkAddress(config.listen);
   await readCertificate(config);
+  // First up and last down: it tells how the start and the drain go.
+  const operations = new Operations(config, log, () => stop.aborted);
+  started.add('the operations listener', () => operations.close());
+  await operations.open();
   const workers = new Workers(config, log);
   onWorkers(workers);
   started.add('the workers that load', () => workers.stop());
@@ -88,6 +93,8 @@ async function start(
   started.add('connections to the database', () => database.close());
   for (const warning of await checkDurability(database)) log.warn(`PostgreSQL: ${warning}`);
   const store = await prepareStore(config, database);
+  started.add('the connections of the health checks', () => operations.unwatch());
+  await operations.watch(url, store);
   stop.throwIfAborted();
 
   const listener = listen(url, log);

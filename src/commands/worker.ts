@@ -19,10 +19,12 @@ import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
+import { askPrimary } from './ask-primary.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
 import { readCertificate, watchCertificate } from './certificate.js';
 import { departOnRequest } from './departure.js';
 import { addressError } from './listen-address.js';
+import { workerMetrics } from './metrics-worker.js';
 import type { FromWorker, ToWorker } from './worker-messages.js';
 
 const RECORDING_MS = 5_000;
@@ -72,12 +74,21 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   const authenticator = await createAuthenticator(config, database);
   const requests = new RunningRequests((identity) => authenticator.isAlive(identity), log);
   const watching = await watchAccess(authenticator, requests, listener, log);
+  const metrics = workerMetrics({
+    pool: () => database.use(),
+    keys: () => authenticator.statistics(),
+    uploads: () => ({ total: budget.total, used: budget.total - budget.free, waiting: budget.waiting }),
+    downloads: () => ({ total: config.downloadMemory, used: store.readAheadBytes }),
+  });
+  const primary = askPrimary(metrics, config.healthTimeout * 1000);
   const app = createApp({
     ...registry,
+    ...primary,
     authenticator,
     running: requests,
     client: { trustedProxies: config.trustedProxies, publicUrl: config.publicUrl },
     log,
+    requests: metrics.requests,
     idleMs: config.idleTimeout * 1000,
     rangesMax: config.rangesMax,
     xAccelPrefix: config.xAccelPrefix,
@@ -121,6 +132,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     await watching.stop();
     await listener.close();
     await database.close();
+    await primary.sayLast();
     cluster.worker?.disconnect();
   });
 

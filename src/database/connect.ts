@@ -23,6 +23,19 @@ export interface Database extends Queries {
   close(): Promise<void>;
 }
 
+/** A database that tells how much of its pool is in use now. */
+export interface Pool extends Database {
+  use(): PoolUse;
+}
+
+/** Connections of a pool: how many there may be, are, and run something, and who waits for one. */
+export interface PoolUse {
+  readonly max: number;
+  readonly size: number;
+  readonly used: number;
+  readonly waiting: number;
+}
+
 export interface DatabaseOptions {
   url: string;
   /** The largest number of connections. */
@@ -97,7 +110,7 @@ export function brokenConstraint(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError && error.code?.startsWith('23') ? error.constraint : undefined;
 }
 
-class PooledDatabase implements Database {
+class PooledDatabase implements Pool {
   readonly #sequelize: Sequelize;
   readonly #source: ConnectionSource;
 
@@ -151,6 +164,11 @@ class PooledDatabase implements Database {
     void Promise.resolve(this.#source.pool.destroy(client)).catch(() => undefined);
   }
 
+  use(): PoolUse {
+    const { maxSize, size, using, waiting } = this.#source.pool;
+    return { max: maxSize, size, used: using, waiting };
+  }
+
   async close(): Promise<void> {
     await this.#sequelize.close();
   }
@@ -179,12 +197,18 @@ async function inTransaction<T>(client: pg.Client, work: (transaction: Queries) 
 
 /** The part of Sequelize's connection manager through which its pooled connections are used for prepared statements. */
 interface ConnectionSource {
-  readonly pool: { destroy(client: pg.Client): Promise<void> };
+  readonly pool: {
+    readonly maxSize: number;
+    readonly size: number;
+    readonly using: number;
+    readonly waiting: number;
+    destroy(client: pg.Client): Promise<void>;
+  };
   getConnection(options: { type: 'write' }): Promise<pg.Client>;
   releaseConnection(client: pg.Client): void;
 }
 
 /** Opens a pool; connects when the first statement runs. */
-export function connect(options: DatabaseOptions): Database {
+export function connect(options: DatabaseOptions): Pool {
   return new PooledDatabase(options);
 }

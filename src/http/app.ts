@@ -1,31 +1,31 @@
-import { randomUUID } from 'node:crypto';
-import type { ServerResponse } from 'node:http';
 import Koa from 'koa';
 import type { Authenticator } from '../auth/authenticator.js';
-import { type Log, requestContext } from '../log.js';
-import { authenticate } from './authenticate.js';
+import type { Log } from '../log.js';
+import { authenticate, permit } from './authenticate.js';
 import type { ClientOptions } from './client.js';
-import { identifyClient, pathOf, readableTarget, type RequestState } from './context.js';
+import { identifyClient, readableTarget, type RequestState } from './context.js';
 import { errorResponse } from './error-response.js';
 import { limitHead, limitRequests, limitUploads, type RequestLimits } from './limits.js';
 import { writeFailure } from './oci/failures.js';
 import { type OciRoutesOptions, ociRoutes, unrouted } from './oci/routes.js';
+import { metricsRoutes, openRoutes, type OpsRoutesOptions } from './ops/routes.js';
+import { type RequestObserver, requestLog } from './request-log.js';
 import type { RunningRequests } from './running-requests.js';
 import { setSecurityHeaders } from './security-headers.js';
-import { limitFlush } from './send.js';
 import { tokenRoutes } from './token/routes.js';
 
-export interface AppOptions extends OciRoutesOptions {
+export interface AppOptions extends OciRoutesOptions, OpsRoutesOptions {
   readonly authenticator: Authenticator;
   readonly running: RunningRequests;
   readonly client: ClientOptions;
   readonly log: Log;
   readonly requestLimits: RequestLimits;
+  readonly requests: RequestObserver;
 }
 
-/** The HTTP application: every request passes error response, request id, access, and one handler. */
+/** The HTTP application: every request passes request id and log, error response, access, and one handler. */
 export function createApp(options: AppOptions): Koa<RequestState> {
-  const { log, authenticator, idleMs, requestLimits } = options;
+  const { log, authenticator, requests, idleMs, requestLimits } = options;
   const app = new Koa<RequestState>();
   const oci = ociRoutes(options);
   const token = tokenRoutes(options);
@@ -36,28 +36,7 @@ export function createApp(options: AppOptions): Koa<RequestState> {
     log[ofConnection ? 'debug' : 'error']({ err: error }, 'Koa reported an error');
   });
 
-  app.use(async (ctx, next) => {
-    const requestId = randomUUID();
-    Object.assign(ctx.state, { requestId });
-    ctx.set('X-Request-Id', requestId);
-    // Writing to a client that has just gone is an error event, which without a listener ends the process.
-    ctx.res.on('error', (error) => log.debug({ err: error }, 'a response could not be written'));
-    limitFlush(ctx.req, ctx.res, idleMs);
-    const begun = performance.now();
-    await requestContext.run({ requestId }, async () => {
-      await next();
-      log.info(
-        {
-          method: ctx.method,
-          path: pathOf(ctx.req),
-          ...outcome(ctx.res),
-          ms: Math.round(performance.now() - begun),
-          actor: ctx.state.access?.identity.id,
-        },
-        'request',
-      );
-    });
-  });
+  app.use(requestLog({ log, requests, idleMs }));
   app.use(identifyClient(options.client));
   app.use(async (ctx, next) => {
     setSecurityHeaders(ctx.res, ctx.state.client.secure);
@@ -65,6 +44,7 @@ export function createApp(options: AppOptions): Koa<RequestState> {
   });
   app.use(errorResponse(log, writeFailure));
   app.use(limitHead(requestLimits));
+  app.use(openRoutes(options));
   app.use(limitRequests(requestLimits));
   app.use(authenticate(authenticator, options.running));
   app.use(limitUploads(requestLimits));
@@ -74,14 +54,8 @@ export function createApp(options: AppOptions): Koa<RequestState> {
   });
   app.use(readableTarget);
   app.use(token.routes());
+  app.use(metricsRoutes(options, (ctx) => permit(ctx, ctx.state.access.decideAdmin('read'))));
   app.use(oci.routes());
   app.use(unrouted);
   return app;
-}
-
-/** The status as the client sees it, and whether the connection was broken off before the end of the response. */
-function outcome(response: ServerResponse): { status?: number; broken?: true } {
-  const broken = response.destroyed && !response.writableEnded;
-  if (!broken) return { status: response.statusCode };
-  return response.headersSent ? { status: response.statusCode, broken } : { broken };
 }

@@ -1,9 +1,10 @@
 import type { Middleware } from 'koa';
 import { isFailure, RegistryError } from '../errors.js';
-import type { Log } from '../log.js';
+import { type Log, withoutSecrets } from '../log.js';
 import { contentLength, drain, isUnread } from './request-body.js';
 import { pathOf, type RequestState } from './context.js';
 import { SECURITY_HEADERS } from './security-headers.js';
+import { trafficOf } from './traffic.js';
 
 /** How long a client may go on sending a body that is refused, in milliseconds. */
 const LINGER_MS = 2_000;
@@ -44,8 +45,10 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
         return;
       }
       for (const name of ctx.res.getHeaderNames()) if (!KEPT.has(name)) ctx.res.removeHeader(name);
-      if (isFailure(error)) write(ctx, failure);
-      else {
+      if (isFailure(error)) {
+        write(ctx, failure);
+        leaveSecretsOut(ctx);
+      } else {
         ctx.status = 500;
         ctx.body = { errors: [{ code: 'UNKNOWN', message: 'an error inside the registry; its log has the details' }] };
       }
@@ -54,6 +57,13 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
     if ((contentLength(ctx.req) ?? Number.POSITIVE_INFINITY) <= SMALL_BYTES) await drain(ctx.req, SMALL_MS);
     if (isUnread(ctx.req)) await refuse(ctx);
   };
+}
+
+/** An error says what was wrong by repeating it, and what stands in the wrong place may be a key. */
+function leaveSecretsOut(ctx: Parameters<Middleware<RequestState>>[0]): void {
+  const said = JSON.stringify(ctx.body);
+  const clean = withoutSecrets(said);
+  if (clean !== said) ctx.body = clean;
 }
 
 /** Answers while the client may still be sending: the whole answer, then a moment to read it, then the end. */
@@ -65,6 +75,7 @@ async function refuse(ctx: Parameters<Middleware<RequestState>>[0]): Promise<voi
   ctx.res.setHeader('Connection', 'close');
   ctx.res.setHeader('Content-Length', Buffer.byteLength(body));
   ctx.res.flushHeaders();
+  trafficOf(ctx.req)?.send(Buffer.byteLength(body));
   if (body.length > 0) ctx.res.write(body);
   await drain(ctx.req, LINGER_MS);
   ctx.res.end();

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RegistryError } from '../errors.js';
+import { trafficOf } from './traffic.js';
 
 /** Whether the request announces a body: a length above 0, or chunked. */
 export function hasBody(request: IncomingMessage): boolean {
@@ -26,6 +27,7 @@ export async function* readRequest(
   let wake: (() => void) | undefined;
   const stir = () => wake?.();
   let idle = false;
+  const traffic = trafficOf(request);
   const onIdle = () => {
     idle = true;
     stir();
@@ -39,6 +41,7 @@ export async function* readRequest(
       signal?.throwIfAborted();
       const bytes = request.read() as Buffer | null;
       if (bytes) {
+        traffic?.receive(bytes.length);
         yield bytes;
         continue;
       }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RegistryError } from '../errors.js';
+import { trafficOf } from './traffic.js';
 
 /**
  * Sends bytes as the body of a response whose head is set, and ends it. One chunk at a time is under way: the source is
@@ -14,6 +15,7 @@ export async function sendBody(
   idleMs: number,
 ): Promise<void> {
   const { socket } = request;
+  const traffic = trafficOf(request);
   let wake: (() => void) | undefined;
   const stir = () => wake?.();
   const onIdle = () => {
@@ -30,6 +32,7 @@ export async function sendBody(
   try {
     for await (const bytes of source) {
       checkClient();
+      traffic?.send(bytes.length);
       if (response.write(bytes)) continue;
       await new Promise<void>((resolve) => {
         wake = resolve;

@@ -42,6 +42,13 @@ export async function requireOwnStore(queries: Queries, store: SegmentStore): Pr
   throw new RegistryError('Unavailable', 'the storage is not available', { cause });
 }
 
+/** The marker that the store of this database carries. @throws 'Unavailable' */
+export async function markerOf(queries: Queries): Promise<string> {
+  const [row] = await queries.query<{ id: string }>('select id from installation');
+  if (!row) throw new Error('the database has no marker');
+  return row.id;
+}
+
 function strangeStore(marker: string, wanted: string | undefined): Error {
   return new Error(`the storage belongs to another database (its marker is ${marker}, the database's is ${wanted})`);
 }

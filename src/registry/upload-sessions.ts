@@ -263,6 +263,16 @@ export async function endSessionsOf(transaction: Queries, actors: readonly strin
   return rows.length;
 }
 
+/** How many sessions can be resumed; counts no further than `limit`. */
+export async function countOpenUploads(queries: Queries, limit: number): Promise<number> {
+  const [row] = await queries.query<{ sessions: number }>(
+    `select count(*) as sessions
+       from (select from uploads where body is not null and expires_at > now() limit $1) as open`,
+    [limit],
+  );
+  return row?.sessions ?? 0;
+}
+
 /** Tells whoever held the session before `epoch`, in whatever process, that its bytes count no more. */
 export async function announceTaken(transaction: Queries, id: string, epoch: number): Promise<void> {
   await transaction.query('select pg_notify($1, $2)', [TAKEN_CHANNEL, `${id} ${epoch}`]);

@@ -47,12 +47,18 @@ export class FilesystemStore implements SegmentStore {
   readonly #downloadMemory: number;
   readonly #createFile: CreateFile | undefined;
   #reads = 0;
+  #readBytes = 0;
 
   constructor(options: FilesystemOptions) {
     this.root = options.root;
     this.#budget = options.budget;
     this.#downloadMemory = options.downloadMemory;
     this.#createFile = options.createFile;
+  }
+
+  /** Bytes that all downloads together may hold now, as shared out to those that run. */
+  get readAheadBytes(): number {
+    return this.#readBytes;
   }
 
   async begin(key: SegmentKey): Promise<OpenSegment> {
@@ -74,9 +80,11 @@ export class FilesystemStore implements SegmentStore {
     this.#reads += 1;
     const share = this.#downloadMemory / (BUFFERS_PER_READ * this.#reads);
     const bytes = Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, 2 ** Math.floor(Math.log2(share))));
+    this.#readBytes += BUFFERS_PER_READ * bytes;
     const stream = readRange(file, key, range, bytes);
     stream.once('close', () => {
       this.#reads -= 1;
+      this.#readBytes -= BUFFERS_PER_READ * bytes;
     });
     return stream;
   }

@@ -14,6 +14,11 @@ export class MemoryBudget {
     return this.#free;
   }
 
+  /** How many wait in line. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /** Takes `bytes` (at most the whole budget) now, or answers false when there are not as many, or others wait. */
   tryTake(bytes: number): boolean {
     const wanted = Math.min(bytes, this.total);

@@ -6,7 +6,7 @@ const ROOT = new URL('../../../', import.meta.url);
 describe('spec/endpoints.md', () => {
   it('lists exactly the routes that there are', async () => {
     const doors = await Promise.all(
-      ['oci', 'token'].map((door) => readFile(new URL(`src/http/${door}/routes.ts`, ROOT), 'utf8')),
+      ['oci', 'token', 'ops'].map((door) => readFile(new URL(`src/http/${door}/routes.ts`, ROOT), 'utf8')),
     );
     const routes = doors.join('\n');
     const page = await readFile(new URL('spec/endpoints.md', ROOT), 'utf8');

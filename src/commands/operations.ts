@@ -1,0 +1,97 @@
+import type { Config } from '../config.js';
+import { connect, type Database } from '../database/connect.js';
+import { Connections } from '../http/connections.js';
+import { createOpsApp } from '../http/ops/app.js';
+import { createHttpServer } from '../http/server.js';
+import type { Log } from '../log.js';
+import type { SegmentStore } from '../storage/segment-store.js';
+import { databaseCheck, diskCheck, Health, type Room, storageCheck } from './health.js';
+import { addressError } from './listen-address.js';
+import { GatheredMetrics } from './metrics-gathered.js';
+import { nodeMetrics } from './metrics-node.js';
+import { readVersion } from './version.js';
+
+/** What the last scrapes may take when the listener closes, in milliseconds. */
+const CLOSE_MS = 1_000;
+
+/**
+ * What an operator sees of a node: its health and its metrics. The primary process finds out both, for its own listener
+ * and for the workers, which ask for them.
+ */
+export class Operations {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #health: Health;
+  readonly #metrics: GatheredMetrics;
+  #connections: Connections | undefined;
+  #database: Database | undefined;
+  #room: Room | undefined;
+
+  constructor(config: Config, log: Log, draining: () => boolean) {
+    this.#config = config;
+    this.#log = log;
+    const version = readVersion();
+    const health = new Health({ version, limitMs: config.healthTimeout * 1000, draining, log });
+    this.#health = health;
+    this.#metrics = new GatheredMetrics(config.workers, { 'health of the node': () => health.report() });
+    nodeMetrics(this.#metrics.registry, {
+      version,
+      health,
+      draining,
+      room: () => this.#room,
+      queries: () => this.#database,
+    });
+  }
+
+  /**
+   * Opens the listener, if one is wanted, and begins to follow the workers. Health is bad until `watch`.
+   * @throws Error in words for the operator when it can't listen.
+   */
+  async open(): Promise<void> {
+    this.#metrics.start();
+    const { operationsListen: address, idleTimeout, headersTimeout, keepAliveTimeout } = this.#config;
+    if (!address) return;
+    const app = createOpsApp({
+      log: this.#log,
+      idleMs: idleTimeout * 1000,
+      health: () => this.#health.report(),
+      metrics: this.#metrics.text,
+    });
+    const handle = app.callback();
+    const server = createHttpServer((request, response) => void handle(request, response), {
+      headersMs: headersTimeout * 1000,
+      keepAliveMs: keepAliveTimeout * 1000,
+      headerMaxBytes: this.#config.headerMaxBytes,
+      urlMaxBytes: this.#config.urlMaxBytes,
+      maxConnections: this.#config.maxConnections,
+    });
+    this.#connections = new Connections(server);
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error) => reject(addressError(error, address, 'REGISTRY_OPERATIONS_LISTEN')));
+      server.listen({ ...address }, () => resolve());
+    });
+  }
+
+  /** Begins to look at the database and the store, by connections of their own: a busy pool is not a bad one. */
+  async watch(url: string, store: SegmentStore): Promise<void> {
+    const { filesystemRoot, healthTimeout, healthFreeBytes } = this.#config;
+    const database = connect({ url, pool: 2, timeout: healthTimeout });
+    this.#database = database;
+    this.#health.watch('database', databaseCheck(database));
+    this.#health.watch('storage', await storageCheck(database, store));
+    const found = (room: Room) => {
+      this.#room = room;
+    };
+    this.#health.watch('disk', diskCheck(filesystemRoot, healthFreeBytes, found));
+  }
+
+  /** Gives the connections back; from now on the database counts as out. */
+  async unwatch(): Promise<void> {
+    await this.#database?.close();
+  }
+
+  async close(): Promise<void> {
+    this.#metrics.stop();
+    await this.#connections?.end(0, CLOSE_MS);
+  }
+}
