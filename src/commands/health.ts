@@ -24,6 +24,7 @@ export class Health {
   readonly #options: HealthOptions;
   readonly #checks = new Map<Name, () => Promise<void>>();
   readonly #known = new Map<Name, CheckState>();
+  #running = 0;
   readonly #look = shared(KEEP_MS, () => this.#lookAtAll());
 
   constructor(options: HealthOptions) {
@@ -33,7 +34,18 @@ export class Health {
   /** Sets how `name` is looked at; until then it counts as out. `check` throws if it is. */
   watch(name: Name, check: () => Promise<void>): void {
     // A check that hangs is not begun again: the next look waits for the same one.
-    this.#checks.set(name, shared(0, check));
+    const once = shared(0, async () => {
+      this.#running += 1;
+      await check().finally(() => {
+        this.#running -= 1;
+      });
+    });
+    this.#checks.set(name, once);
+  }
+
+  /** Whether a check is under way: once nobody asks any more, one that hangs. */
+  get waits(): boolean {
+    return this.#running > 0;
   }
 
   async report(): Promise<HealthReport> {

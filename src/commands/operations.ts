@@ -90,6 +90,11 @@ export class Operations {
     await this.#database?.close();
   }
 
+  /** Whether a check of health still waits for the storage, and may for ever. */
+  get waits(): boolean {
+    return this.#health.waits;
+  }
+
   async close(): Promise<void> {
     this.#metrics.stop();
     await this.#connections?.end(0, CLOSE_MS);

@@ -21,6 +21,9 @@ import { Operations } from './operations.js';
 import { Teardown } from './teardown.js';
 import { Workers } from './workers.js';
 
+/** What jobs under way may take to finish their batch. */
+const JOBS_MS = 10_000;
+
 /**
  * The primary process: holds the data folder, runs PostgreSQL, migrates, starts the workers and the jobs, and takes all
  * of it down in the opposite order: on SIGTERM, also in the middle of the start, and when the start fails. A second
@@ -32,6 +35,7 @@ export async function serve(config: Config, log: Log): Promise<void> {
   const started = new Teardown(log);
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => stop.signal.addEventListener('abort', () => resolve()));
+  const operations = new Operations(config, log, () => stop.signal.aborted);
   let workers: Workers | undefined;
   const onSignal = (signal: string) => {
     log.info({ signal }, 'stopping');
@@ -51,7 +55,7 @@ export async function serve(config: Config, log: Log): Promise<void> {
     workers?.renew();
   });
   try {
-    await start(config, log, started, stop.signal, (made) => {
+    await start(config, log, started, stop.signal, operations, (made) => {
       workers = made;
     });
     await stopped;
@@ -62,7 +66,19 @@ export async function serve(config: Config, log: Log): Promise<void> {
       throw error;
     }
   }
-  process.exit((await started.run()) ? 0 : 1);
+  const well = await started.run();
+  if (started.hung || operations.waits) await endAtOnce(log);
+  process.exit(well ? 0 : 1);
+}
+
+/**
+ * Ends the process by force. An exit waits for the threads that work on files, and one that hangs in the kernel, on a
+ * storage that is away, never comes back.
+ */
+async function endAtOnce(log: Log): Promise<void> {
+  log.error('the storage hangs: ending without it');
+  await new Promise<void>((resolve) => log.flush(() => resolve()));
+  process.kill(process.pid, 'SIGKILL');
 }
 
 async function start(
@@ -70,6 +86,7 @@ async function start(
   log: Log,
   started: Teardown,
   stop: AbortSignal,
+  operations: Operations,
   onWorkers: (workers: Workers) => void,
 ): Promise<void> {
   await mkdir(config.dataDir, { recursive: true });
@@ -78,7 +95,6 @@ async function start(
   await checkAddress(config.listen);
   await readCertificate(config);
   // First up and last down: it tells how the start and the drain go.
-  const operations = new Operations(config, log, () => stop.aborted);
   started.add('the operations listener', () => operations.close());
   await operations.open();
   const workers = new Workers(config, log);
@@ -100,7 +116,7 @@ async function start(
   const listener = listen(url, log);
   started.add('the listening connection', () => listener.close());
   const jobs = new Jobs(jobsOf(config, database, store, log), listener, log);
-  started.add('the jobs', () => jobs.stop());
+  started.add('the jobs', () => jobs.stop(), JOBS_MS);
   // Once more: now they have to end before what they use.
   started.add('the workers', () => workers.stop());
   const [address, newKey] = await Promise.all([workers.start(url), ensureAdminKey(database, config)]);

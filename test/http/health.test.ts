@@ -125,6 +125,22 @@ describe('the health of a registry', function () {
     await untilOut(server.host, []);
   });
 
+  it('does not keep a node from ending while the storage hangs', async () => {
+    const environment = { REGISTRY_HEALTH_TIMEOUT: '1', REGISTRY_JOB_INTERVAL: '1', REGISTRY_DRAIN_TIMEOUT: '1' };
+    const other = await startServer({ environment });
+    const pipe = join(other.folder, 'data/blobs/weighhouse.marker');
+    try {
+      await rm(pipe);
+      await run('mkfifo', [pipe]);
+      await untilOut(other.host, ['storage']);
+      // A thread that waits in the kernel can't be ended but with its process: no exit code.
+      expect(await other.stop()).to.equal(null);
+      expect(await other.log()).to.include('the storage hangs: ending without it');
+    } finally {
+      await other.dispose();
+    }
+  });
+
   it("is bad while the storage is another database's, or not mounted", async () => {
     const own = await readFile(marker, 'utf8');
     try {
