@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
-import Provider from 'oidc-provider';
+import Provider, { type Adapter } from 'oidc-provider';
 import { freePort } from './server.js';
 
 export const AUDIENCE = 'https://registry.example';
@@ -20,6 +20,17 @@ export interface Issuer {
   start(): Promise<void>;
 }
 
+/** Tokens that are JWT need not be kept. */
+class Nothing implements Adapter {
+  async upsert(): Promise<void> {}
+  async consume(): Promise<void> {}
+  async destroy(): Promise<void> {}
+  async revokeByGrantId(): Promise<void> {}
+  async find(): Promise<undefined> {}
+  async findByUid(): Promise<undefined> {}
+  async findByUserCode(): Promise<undefined> {}
+}
+
 /** Starts an issuer on a free port. */
 export async function startIssuer(): Promise<Issuer> {
   const port = await freePort();
@@ -31,6 +42,8 @@ export async function startIssuer(): Promise<Issuer> {
   const listen = async () => {
     const provider = new Provider(url, {
       jwks: { keys },
+      adapter: Nothing,
+      ttl: { ClientCredentials: () => wanted.lifetime },
       clients: [
         {
           client_id: 'ci',
