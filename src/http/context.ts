@@ -39,8 +39,15 @@ export function pathOf(request: IncomingMessage): string {
   return (request.url ?? '').replace(/\?.*$/s, '');
 }
 
-/** Refuses an absolute target (RFC 9112 section 3.2.2) that is no URL. @throws 'ParameterInvalid' */
+/**
+ * Refuses an absolute target (RFC 9112 section 3.2.2) that is no URL. Node's old reader of URLs, which Koa asks, takes more
+ * than there is, and warns of it.
+ * @throws 'ParameterInvalid'
+ */
 export const readableTarget: Middleware<RequestState> = async (ctx, next) => {
+  const { url = '' } = ctx.req;
+  if (!url.startsWith('/') && url !== '*' && !URL.canParse(url))
+    throw new RegistryError('ParameterInvalid', 'the target of the request is no URL');
   try {
     void ctx.path;
   } catch (cause) {

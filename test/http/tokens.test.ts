@@ -101,13 +101,11 @@ describe('the token endpoint', () => {
     expect(headers['www-authenticate']).to.equal(
       'Bearer realm="http://weights.example:8443/v2/token",service="weights.example:8443"',
     );
-    for (const host of ['weights"example', 'a b', 'x,y'])
-      expect(
-        (await exchange(server.host, 'GET', '/v2/', { headers: { authorization: '', host } })).headers[
-          'www-authenticate'
-        ],
-        host,
-      ).to.include(`realm="${server.url}/v2/token"`);
+    // What would have to be quoted there is no host.
+    for (const host of ['weights"example', 'a b', 'x,y']) {
+      const refused = await exchange(server.host, 'GET', '/v2/', { headers: { authorization: '', host } });
+      expect(refused.status, host).to.equal(400);
+    }
   });
 
   it('refuses wrong credentials and nobody, by Basic', async () => {
