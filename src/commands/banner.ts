@@ -9,8 +9,7 @@ export function banner(
   place: string | undefined,
   newKey: string | undefined,
 ): string {
-  const host = listening.address.includes(':') ? `[${listening.address}]` : listening.address;
-  const registry = `${host}:${listening.port}`;
+  const registry = addressOf({ host: listening.address, port: listening.port });
   const secure = config.tlsCert !== '';
   const plain = secure ? '' : '--plain-http ';
   const keyFile = relative(process.cwd(), adminKeyPath(config)) || adminKeyPath(config);
@@ -22,6 +21,9 @@ export function banner(
     newKey
       ? `  admin key   ${newKey}   (shown this once, kept in ${keyFile})`
       : `  admin key   ${config.adminKey ? 'REGISTRY_ADMIN_KEY' : `in ${keyFile}`}`,
+    ...(config.operationsListen
+      ? [`  operations  http://${addressOf(config.operationsListen)}/health and /metrics, for a closed network`]
+      : []),
     '',
     `  oras login ${plain}${registry} -u admin --password-stdin ${config.adminKey ? '<<< "$REGISTRY_ADMIN_KEY"' : `< ${keyFile}`}`,
     `  oras push ${plain}${registry}/team/model:v1.0-fp16 ./model.safetensors`,
@@ -29,4 +31,8 @@ export function banner(
     '',
     '',
   ].join('\n');
+}
+
+function addressOf({ host, port }: { host: string; port: number }): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
