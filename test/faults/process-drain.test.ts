@@ -30,7 +30,7 @@ describe('a registry that is told to end', function () {
   }
 
   it('serves on for the delay, while each answer asks its client to leave, and then takes no connections', async () => {
-    await start({ REGISTRY_DRAIN_DELAY: '4' });
+    await start({ REGISTRY_DRAIN_DELAY: '8' });
     const kept = await Wire.open(server.host);
     await kept.write(head('GET', '/v2/')).untilAnswers(1);
     expect(kept.text).not.to.match(LAST);
@@ -46,10 +46,10 @@ describe('a registry that is told to end', function () {
     expect(kept.status).to.equal(200);
     expect(kept.text).to.match(LAST);
     await kept.untilClosed();
-    expect(performance.now() - began).to.be.below(4_000);
+    expect(performance.now() - began).to.be.below(8_000);
     expect(await takesConnections()).to.equal(true);
     await until('no connections are taken', async () => !(await takesConnections()));
-    expect(performance.now() - began).to.be.above(3_900);
+    expect(performance.now() - began).to.be.above(7_900);
     expect((await ended)[0]).to.equal(0);
   });
 

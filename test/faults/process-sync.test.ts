@@ -1,9 +1,11 @@
 import { expect } from 'chai';
+import { onDatabase } from '../support/keys.js';
 import { startServer, type TestServer } from '../support/server.js';
 import { Content } from './support/bytes.js';
 import { checkDurability } from './support/durability.js';
 import { pull } from './support/exchange.js';
 import { Gate } from './support/gate.js';
+import { until } from './support/processes.js';
 import { notRun } from '../support/not-run.js';
 import { type Call, parseTrace, targetOf, Trace } from './support/trace.js';
 import { sample, sampleOf } from './support/trace-sample.js';
@@ -64,8 +66,19 @@ describe('system calls', function () {
     const probe = await Trace.attach(process.pid).catch((error: Error) => error);
     if (probe instanceof Error) notRun(this, 'strace', probe.message);
     await probe.detach();
+    await forgetStatements();
   });
   after(() => server?.dispose());
+
+  /** Ends the connections on which the first requests prepared their statements: the next ones begin inside of a trace. */
+  async function forgetStatements(): Promise<void> {
+    await onDatabase(server, async (database) => {
+      const theirs = `from pg_stat_activity
+        where datname = current_database() and application_name = 'weighhouse' and pid <> pg_backend_pid()`;
+      await database.query(`select pg_terminate_backend(pid) ${theirs}`);
+      await until('they are gone', async () => (await database.query(`select pid ${theirs}`)).length === 0);
+    });
+  }
 
   const uploadOf = (name: string, size: number) =>
     new Upload(
