@@ -93,6 +93,14 @@ export class Access {
   }
 
   /**
+   * Whether a blob whose digest is known may be linked from there. A token does not bound this: clients without the scope
+   * of the source, or with no source to name, would have to send the bytes again.
+   */
+  mayMountFrom(repository: RepositoryName): boolean {
+    return this.maySee(repository);
+  }
+
+  /**
    * Whether an upload that this identity began may be finished although `push` is no longer allowed: the token has
    * expired since, or the grant was taken away.
    * @param begun when the session began, in seconds since 1970

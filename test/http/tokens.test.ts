@@ -94,6 +94,19 @@ describe('the token endpoint', () => {
     );
   });
 
+  it('let a blob be mounted from wherever the key may pull, named or not', async () => {
+    const bytes = Buffer.from('only in one repository');
+    const only = await pushBlob(server, 'tokens/source', bytes);
+    const hidden = await pushBlob(server, 'foreign/source', Buffer.from('not for this key'));
+    const authorization = await bearer(server, key.authorization, 'tokens/target');
+    const mount = async (query: string) =>
+      await status('POST', `/v2/tokens/target/blobs/uploads/?${query}`, authorization);
+    expect(await mount(`mount=${only}&from=tokens/source`)).to.equal(201);
+    expect(await mount(`mount=${only}`)).to.equal(201);
+    expect(await mount(`mount=${hidden}&from=foreign/source`)).to.equal(202);
+    expect(await mount(`mount=${hidden}`)).to.equal(202);
+  });
+
   it('challenges by the address that the client used', async () => {
     const { headers } = await exchange(server.host, 'GET', '/v2/', {
       headers: { authorization: '', host: 'weights.example:8443' },

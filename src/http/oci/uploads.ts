@@ -52,7 +52,7 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
     const from = parameter(ctx, 'from');
     // What can't be a name is a source that isn't there: ollama makes one of the path of a model's file.
     if (from !== undefined && !isRepositoryName(from)) return false;
-    const mayPull = (name: RepositoryName) => ctx.state.access.may('pull', name);
+    const mayPull = (name: RepositoryName) => ctx.state.access.mayMountFrom(name);
     const source = await blobs.mount(repository, digest, from, mayPull, actorOf(ctx));
     if (source !== undefined) created(ctx, repository, digest);
     return source !== undefined;
