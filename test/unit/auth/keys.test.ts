@@ -201,6 +201,42 @@ describe('keys', () => {
       expect(repeated).to.deep.equal([...Array(5).fill('Unauthorized'), ...Array(2).fill('TooManyRequests')]);
     });
 
+    it('are told apart from good keys, of which many from one address may come at once', async () => {
+      const good = await Promise.all(Array.from({ length: 12 }, () => made()));
+      const { keys } = checkOf({ perAddress: 3, perKey: 3 });
+      await Promise.all(good.map(({ text }) => outcome(keys, text)));
+      // Those that had to wait were no guesses either.
+      for (const { text } of good) expect(await outcome(keys, text)).to.equal('passed');
+    });
+
+    it('are told apart from keys that could not be checked, for want of the database or of a place in the queue', async () => {
+      const away = connect({ url: site.url, pool: 1, timeout: 1 });
+      await away.close();
+      let rows = new KeyRows(away);
+      const find = async (id: string) => await rows.find(id);
+      const keys = new KeyCheck({ find } as KeyRows, new Throttle({ perAddress: 100, perKey: 3 }));
+      const { id, text } = await made();
+      for (let index = 0; index < 10; index++) expect(await outcome(keys, text)).not.to.equal('TooManyRequests');
+      rows = new KeyRows(database);
+      expect(await outcome(keys, text)).to.equal('passed');
+
+      const busy = new KeyCheck(new KeyRows(database), new Throttle({ perAddress: PLENTY, perKey: 70 }));
+      const many = await Promise.all(Array.from({ length: 90 }, (_, index) => outcome(busy, `wh_${id}_${index}`)));
+      expect(many.filter((answer) => answer === 'Unauthorized')).to.have.length(64);
+      for (let index = 0; index < 6; index++)
+        expect(await outcome(busy, `wh_${id}_again${index}`)).to.equal('Unauthorized');
+      expect(await outcome(busy, `wh_${id}_again`)).to.equal('TooManyRequests');
+    });
+
+    it('take nothing from an allowance by being refused', async () => {
+      const throttle = new Throttle({ perAddress: 2, perKey: 1 });
+      for (const key of ['one', 'other']) expect(await throttle.count(ADDRESS, key)).to.equal(undefined);
+      for (let index = 0; index < 5; index++) expect(await throttle.count(ADDRESS, 'third')).to.be.within(1, 60);
+      await throttle.forgive(ADDRESS, 'one');
+      for (let index = 0; index < 5; index++) expect(await throttle.count(ADDRESS, 'other')).to.be.within(1, 60);
+      expect(await throttle.count(ADDRESS, 'third')).to.equal(undefined);
+    });
+
     it('are counted by networks of IPv6', async () => {
       const { keys } = checkOf({ perAddress: 2, perKey: 2 });
       for (const host of ['::1', '::2']) await outcome(keys, 'wh_nobody_x', `2001:db8:0:1${host}`);

@@ -1,11 +1,20 @@
 import { expect } from 'chai';
+import { LEASE_MS } from '../../../src/auth/lease.js';
 import { revokeAllTokens, SigningKeys } from '../../../src/auth/signing-keys.js';
 import { fingerprintOf, Tokens } from '../../../src/auth/tokens.js';
 import { connect, type Database } from '../../../src/database/connect.js';
 import { isFailure } from '../../../src/errors.js';
 import { createDatabase, type TestDatabase } from '../../support/postgres.js';
 
-const CLAIMS = { kind: 'key', subject: 'one', name: '', grants: [], repositories: ['a/b'], catalog: false } as const;
+const CLAIMS = {
+  kind: 'key',
+  subject: 'one',
+  name: '',
+  grants: [],
+  repositories: ['a/b'],
+  catalog: false,
+  fingerprint: 'of one',
+} as const;
 const DAY = 24 * 60 * 60;
 
 describe('keys that sign', () => {
@@ -53,6 +62,29 @@ describe('keys that sign', () => {
     expect(await other.find('nobody')).to.equal(undefined);
     const made = await node().current();
     expect((await other.find(made.id))?.id).to.equal(made.id);
+  });
+
+  it('are not asked for again for every id that somebody makes up', async () => {
+    let queries = 0;
+    const counting: Database = {
+      ...database,
+      query: async (text, values) => {
+        queries += 1;
+        return await database.query(text, values);
+      },
+    };
+    const keys = new SigningKeys({ database: counting, lifetimeSeconds: DAY, keepSeconds: DAY });
+    const before = performance.now();
+    for (let index = 0; index < 200; index++) expect(await keys.find(`made-up-${index}`)).to.equal(undefined);
+    const leases = Math.ceil((performance.now() - before) / LEASE_MS);
+    expect(queries).to.be.at.most(2 * leases);
+    // Two that come together with the first token of a key both find it.
+    const made = await node().current();
+    keys.end();
+    await keys.find('made-up');
+    keys.end();
+    const found = await Promise.all([keys.find(made.id), keys.find(made.id)]);
+    expect(found.map((key) => key?.id)).to.deep.equal([made.id, made.id]);
   });
 
   it('are all gone when every token is revoked', async () => {
