@@ -240,7 +240,7 @@ describe('the token endpoint', () => {
     for (const [what, make] of [
       ['with another signature', () => signed({}, new Uint8Array(32))],
       ['of a key that is not there', () => signed({}, undefined, { kid: 'nobody' })],
-      ['of another algorithm', async () => await signed({}, new Uint8Array(64), { alg: 'HS512' })],
+      ['of another algorithm', () => signed({}, undefined, { alg: 'HS512' })],
       [
         'without a signature',
         async () => `${Buffer.from('{"alg":"none"}').toString('base64url')}.${(await signed({})).split('.')[1]}.`,

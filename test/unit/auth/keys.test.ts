@@ -101,6 +101,21 @@ describe('keys', () => {
     expect(stored).to.equal('refused');
   });
 
+  it('are checked one after the other', async () => {
+    const key = { name: 'one', grants: PULL, readOnly: false, expiresAt: undefined };
+    const slow = await createKey(database, key, 11);
+    const fast = await made();
+    const { keys } = checkOf();
+    const order: string[] = [];
+    await Promise.all(
+      [slow, fast].map(async ({ id, text }) => {
+        await keys.check(text, ADDRESS);
+        order.push(id);
+      }),
+    );
+    expect(order).to.deep.equal([slow.id, fast.id]);
+  });
+
   it('wait in a line of bounded length while one is checked', async () => {
     const { id, text } = await made();
     const { keys } = checkOf();
@@ -126,6 +141,23 @@ describe('keys', () => {
     await revokeKey(database, second.id);
     await untilLeasesEnd();
     expect(await outcome(keys, second.text)).to.equal('Unauthorized');
+  });
+
+  it('that are revoked or get another secret while theirs is checked do not pass', async () => {
+    const { id, text } = await made();
+    const row = await new KeyRows(database).find(id);
+    for (const [then, expected] of [
+      [row, 'passed'],
+      [undefined, 'Unauthorized'],
+      [{ ...row, hash: 'of another' }, 'Unauthorized'],
+    ] as const) {
+      const found = [row, then];
+      const keys = new KeyCheck(
+        { find: async () => found.shift() } as unknown as KeyRows,
+        new Throttle({ perAddress: 9, perKey: 9 }),
+      );
+      expect(await outcome(keys, text)).to.equal(expected);
+    }
   });
 
   it('stop when they expire', async () => {
