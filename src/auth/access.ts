@@ -50,8 +50,9 @@ export class Access {
 
   /** Whether an action is allowed in a repository, by its name alone. */
   decide(action: Action, repository: RepositoryName): Decision {
+    // Nobody in particular may go on; who is somebody must show it anew, or would be written down as the actor.
+    if (this.token?.expired && this.identity.kind !== 'anonymous') return 'challenge';
     if (this.#openTo(action, repository)) return 'allowed';
-    if (this.token?.expired) return 'challenge';
     if (!this.#granted(action, repository)) return this.identity.kind === 'anonymous' ? 'challenge' : 'denied';
     return this.#counts(repository) ? 'allowed' : 'challenge';
   }

@@ -110,21 +110,20 @@ export class Authenticator {
     const { kind, id: subject, name } = identity;
     const { repositories, catalog } = request;
     const grants = kind === 'workload' ? identity.grants : [];
-    const claims = { kind, subject, name, grants, repositories, catalog };
+    const row = kind === 'key' ? await this.#rows.find(subject) : undefined;
+    const fingerprint = row && fingerprintOf(row.hash);
+    const claims = { kind, subject, name, grants, repositories, catalog, fingerprint };
     const token = await this.#tokens.signAccess(claims, lifetimeSeconds);
-    const row = request.refresh && kind === 'key' ? await this.#rows.find(subject) : undefined;
     const refreshToken =
-      row &&
-      (await this.#tokens.signRefresh({ subject, fingerprint: fingerprintOf(row.hash) }, refreshLifetimeSeconds));
+      request.refresh && fingerprint !== undefined
+        ? await this.#tokens.signRefresh({ subject, fingerprint }, refreshLifetimeSeconds)
+        : undefined;
     return { token, lifetimeSeconds, refreshToken };
   }
 
   /** What the holder of a refresh token may do. @throws 'Unauthorized' */
   async refresh(token: string): Promise<Access> {
-    const { subject, fingerprint } = await this.#tokens.verifyRefresh(token);
-    const row = await this.#rows.find(subject);
-    if (!row || fingerprintOf(row.hash) !== fingerprint)
-      throw new RegistryError('Unauthorized', 'the key of this refresh token is revoked or has changed');
+    const row = await this.#holderOf(await this.#tokens.verifyRefresh(token));
     return new Access(identityOf(row), await this.#open());
   }
 
@@ -150,6 +149,14 @@ export class Authenticator {
 
   statistics(): KeyStatistics {
     return this.#check.statistics();
+  }
+
+  /** The key for which a token was given, if it still has the secret of then. @throws 'Unauthorized' */
+  async #holderOf(claims: { subject: string; fingerprint: string | undefined }): Promise<KeyRow> {
+    const row = await this.#rows.find(claims.subject);
+    if (!row || fingerprintOf(row.hash) !== claims.fingerprint)
+      throw new RegistryError('Unauthorized', 'the key of this token is revoked, has expired or has changed');
+    return row;
   }
 
   async #open(): Promise<OpenPolicy> {
@@ -180,9 +187,7 @@ export class Authenticator {
       const { subject, name, grants } = claims;
       return { identity: { kind: 'workload', id: subject, name, grants, readOnly: false }, token };
     }
-    const row = await this.#rows.find(claims.subject);
-    if (!row) throw new RegistryError('Unauthorized', 'the key of this token is revoked or has expired');
-    return { identity: identityOf(row), token };
+    return { identity: identityOf(await this.#holderOf(claims)), token };
   }
 }
 

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { compare } from 'bcrypt';
-import { RegistryError } from '../errors.js';
+import { isFailure, RegistryError } from '../errors.js';
 import type { KeyRow, KeyRows } from './key-rows.js';
 import { MAX_SECRET_BYTES, parseKey } from './key-text.js';
 import type { Throttle } from './throttle.js';
@@ -82,12 +82,24 @@ export class KeyCheck {
   async #compare(id: string, secret: string, fingerprint: string, address: string): Promise<KeyRow> {
     // Counted before it is known to fail, so that a hundred attempts at once are not all let through.
     await this.#admit(id, address);
+    let guessed = false;
+    try {
+      return await this.#prove(id, secret, fingerprint);
+    } catch (error) {
+      // No guess was tried where the queue was full or the database away.
+      guessed = isFailure(error, 'Unauthorized');
+      throw error;
+    } finally {
+      if (!guessed) await this.#throttle.forgive(address, id);
+    }
+  }
+
+  async #prove(id: string, secret: string, fingerprint: string): Promise<KeyRow> {
     const row = await this.#rows.find(id);
     if (!row) throw this.#failure();
     const good = await this.#inTurn(() => compare(secret, row.hash));
     this.#remember(fingerprint, { hash: row.hash, good, until: performance.now() + REMEMBER_MS });
     if (!good) throw this.#failure();
-    await this.#throttle.forgive(address, id);
     // It may have been revoked in the meantime.
     const now = await this.#rows.find(id);
     if (!now || now.hash !== row.hash) throw this.#failure();

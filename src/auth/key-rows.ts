@@ -35,12 +35,6 @@ export class KeyRows {
     return await lease.get();
   }
 
-  /** The row as it is now, whatever a lease says. */
-  async findNow(id: string): Promise<KeyRow | undefined> {
-    this.end(id);
-    return await this.find(id);
-  }
-
   /** Told that a key changed. */
   end(id: string): void {
     this.#leases.get(id)?.end();

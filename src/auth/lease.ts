@@ -39,9 +39,4 @@ export class Lease<T> {
     this.#held = undefined;
     this.#loading = undefined;
   }
-
-  /** Whether it is still to be believed. */
-  get fresh(): boolean {
-    return this.#held !== undefined && this.#clock() < this.#held.until;
-  }
 }

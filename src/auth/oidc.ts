@@ -21,7 +21,10 @@ const ALGORITHMS = [
 const FETCH_MS = 5_000;
 const TOLERANCE_SECONDS = 30;
 const MAX_DOCUMENT = 1024 * 1024;
-const MAX_SUBJECT = 200;
+/** After a failure the issuer is not asked again for so long: anybody can make up tokens. */
+const AGAIN_MS = 1_000;
+/** OpenID Connect Core 1.0 section 2. */
+const SUBJECT = /^[\x20-\x7e]{1,255}$/;
 
 type KeySet = ReturnType<typeof createRemoteJWKSet>;
 
@@ -52,11 +55,13 @@ export class Oidc {
     if (!known) throw new RegistryError('Unauthorized', 'this issuer of tokens is not known');
     const { settings } = known;
     const { payload, expired } = await this.#check(token, settings, await this.#keysOf(known));
+    // One that is cut would be somebody else's, too.
+    if (typeof payload.sub !== 'string' || !SUBJECT.test(payload.sub))
+      throw new RegistryError('Unauthorized', 'the subject of this token is not 1 to 255 printable ASCII characters');
     const grants = settings.rules.filter((rule) => fits(rule, payload)).flatMap((rule) => rule.grants);
     if (grants.length === 0)
       throw new RegistryError('Unauthorized', 'no rule gives the claims of this token any grant');
-    const subject = (payload.sub ?? '').slice(0, MAX_SUBJECT);
-    const id = `oidc:${settings.name}:${subject}`;
+    const id = `oidc:${settings.name}:${payload.sub}`;
     const bounds: TokenBounds = { repositories: 'all', catalog: true, expiresAt: payload.exp ?? 0, expired };
     return { identity: { kind: 'workload', id, name: id, grants, readOnly: false }, token: bounds };
   }
@@ -78,6 +83,7 @@ export class Oidc {
       const ofToken =
         error instanceof errors.JOSEError &&
         !(error instanceof errors.JWKSTimeout) &&
+        !(error instanceof errors.JWKSInvalid) &&
         error.code !== 'ERR_JOSE_GENERIC';
       if (ofToken) throw new RegistryError('Unauthorized', 'this token is not valid', { cause: error });
       throw away(settings, error);
@@ -85,11 +91,13 @@ export class Oidc {
   }
 
   async #keysOf(known: { readonly settings: OidcIssuer; keys?: Promise<KeySet> }): Promise<KeySet> {
-    known.keys ??= this.#discover(known.settings);
+    if (!known.keys) {
+      known.keys = this.#discover(known.settings);
+      known.keys.catch(() => setTimeout(() => delete known.keys, AGAIN_MS).unref());
+    }
     try {
       return await known.keys;
     } catch (error) {
-      delete known.keys;
       throw away(known.settings, error);
     }
   }

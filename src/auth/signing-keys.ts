@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Database, Queries } from '../database/connect.js';
-import { ACCESS_CHANNEL, Lease } from './lease.js';
+import { ACCESS_CHANNEL, Lease, LEASE_MS } from './lease.js';
 
 /** A key that signs tokens; `id` is the `kid` of the token. */
 export interface SigningKey {
@@ -30,6 +30,8 @@ const READ =
 export class SigningKeys {
   readonly #options: SigningKeysOptions;
   readonly #rows: Lease<readonly Row[]>;
+  /** Until when the lease is not given up again for an id that is not there, by monotonic time. */
+  #soughtUntil = 0;
 
   constructor(options: SigningKeysOptions) {
     this.#options = options;
@@ -52,13 +54,19 @@ export class SigningKeys {
     const known = (rows: readonly Row[]) => rows.find((row) => row.id === id);
     const found = known(await this.#rows.get());
     if (found) return found;
-    this.#rows.end();
+    // Once a lease: anybody can make up ids.
+    const now = performance.now();
+    if (now >= this.#soughtUntil) {
+      this.#soughtUntil = now + LEASE_MS;
+      this.#rows.end();
+    }
     return known(await this.#rows.get());
   }
 
   /** Told that they changed. */
   end(): void {
     this.#rows.end();
+    this.#soughtUntil = 0;
   }
 
   #usable(rows: readonly Row[]): Row | undefined {

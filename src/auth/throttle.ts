@@ -23,12 +23,17 @@ export class Throttle {
     this.#byKey = new RateLimiterMemory({ points: perKey, duration: WINDOW_SECONDS });
   }
 
-  /** Counts an attempt. @returns after how many seconds it may be tried, if not now. */
+  /** Counts an attempt, unless it may not be tried now. @returns after how many seconds it may, if not now. */
   async count(address: string, key: string): Promise<number | undefined> {
     const network = networkOf(address);
+    // The address first: who has used that up adds nothing to what is remembered, whatever keys are named.
+    const ofAddress = await take(this.#byAddress, network);
+    if (ofAddress !== undefined) return seconds(ofAddress);
+    const ofKey = await take(this.#byKey, `${network} ${key}`);
+    if (ofKey === undefined) return undefined;
     // A client that repeats one wrong key uses up its own allowance and not that of all behind its address.
-    const refused = (await take(this.#byKey, `${network} ${key}`)) ?? (await take(this.#byAddress, network));
-    return refused === undefined ? undefined : Math.max(1, Math.ceil(refused / 1000));
+    await this.#byAddress.reward(network);
+    return seconds(ofKey);
   }
 
   /** Takes the count of an attempt back: it was none to guess. */
@@ -53,12 +58,18 @@ export function networkOf(address: string): string {
     .join(':')}::/64`;
 }
 
+/** Takes a point, or tells after how many milliseconds there is one. What is refused takes none: it tried nothing. */
 async function take(limiter: RateLimiterMemory, key: string): Promise<number | undefined> {
   try {
     await limiter.consume(key);
     return undefined;
   } catch (refused) {
     if (refused instanceof Error) throw refused;
+    await limiter.reward(key);
     return (refused as RateLimiterRes).msBeforeNext;
   }
+}
+
+function seconds(ms: number): number {
+  return Math.max(1, Math.ceil(ms / 1000));
 }

@@ -18,6 +18,8 @@ export interface AccessClaims {
   readonly grants: readonly Grant[];
   readonly repositories: readonly string[];
   readonly catalog: boolean;
+  /** Of a key: the secret for which it was given. */
+  readonly fingerprint: string | undefined;
 }
 
 /** A token whose signature is ours. Times in seconds since 1970. */
@@ -41,8 +43,8 @@ export class Tokens {
   }
 
   async signAccess(claims: AccessClaims, lifetimeSeconds: number): Promise<string> {
-    const { kind, name, grants, repositories, catalog } = claims;
-    const payload = { use: 'access', kind, name, repositories, ...(catalog ? { catalog } : {}) };
+    const { kind, name, grants, repositories, catalog, fingerprint } = claims;
+    const payload = { use: 'access', kind, name, repositories, fingerprint, ...(catalog ? { catalog } : {}) };
     return await this.#sign(grants.length > 0 ? { ...payload, grants } : payload, claims.subject, lifetimeSeconds);
   }
 
@@ -53,7 +55,8 @@ export class Tokens {
   /** @throws 'Unauthorized' if it is none of ours; one that has expired is told by `expired`. */
   async verifyAccess(token: string): Promise<VerifiedAccess> {
     const { payload, expired } = await this.#verify(token, 'access');
-    const { kind, sub, name, grants, repositories, catalog, exp } = payload as JWTPayload & Partial<AccessClaims>;
+    const { kind, sub, name, grants, repositories, catalog, fingerprint, exp } = payload as JWTPayload &
+      Partial<AccessClaims>;
     return {
       kind: kind ?? 'anonymous',
       subject: sub ?? '',
@@ -61,6 +64,7 @@ export class Tokens {
       grants: grants ?? [],
       repositories: repositories ?? [],
       catalog: catalog ?? false,
+      fingerprint,
       expiresAt: exp ?? 0,
       expired,
     };
@@ -112,7 +116,7 @@ export class Tokens {
   }
 }
 
-/** What binds a refresh token to the secret that it was given for, without telling anything of it. */
+/** What binds a token to the secret that it was given for, without telling anything of it. */
 export function fingerprintOf(keyHash: string): string {
   return createHash('sha256').update(keyHash).digest('base64url').slice(0, 22);
 }

@@ -4,7 +4,7 @@ import { createKey, type Key, listKeys, revokeKey } from '../auth/keys.js';
 import { REVOKED_MS } from '../auth/lease.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
-import { RegistryError } from '../errors.js';
+import { isFailure, RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
 import { endSessionsOf } from '../registry/upload-sessions.js';
 import { readArguments, UsageError } from './usage.js';
@@ -77,18 +77,23 @@ const revoke: Verb = (_config, ids) => {
   if (ids.length === 0) throw new UsageError(`an id is needed; weighhouse key list shows them\n\n${USAGE}`);
   return async (database) => {
     let said = '';
+    const unknown: string[] = [];
     for (const id of ids) {
-      const revoked = await revokeKey(database, id, [
-        async (change, transaction) => {
-          await endSessionsOf(transaction, [change.id], ALL_SESSIONS);
-        },
-      ]).catch((error: unknown) => {
-        throw error instanceof RegistryError ? new Error(`${id}: ${error.message}`, { cause: error }) : error;
-      });
-      said += revoked ? `revoked ${id}\n` : `${id} was revoked before\n`;
+      try {
+        const revoked = await revokeKey(database, id, [
+          async (change, transaction) => {
+            await endSessionsOf(transaction, [change.id], ALL_SESSIONS);
+          },
+        ]);
+        said += revoked ? `revoked ${id}\n` : `${id} was revoked before\n`;
+      } catch (error) {
+        if (!isFailure(error, 'KeyUnknown')) throw error;
+        unknown.push(id);
+      }
     }
     // By then no process believes in them any more.
     await sleep(REVOKED_MS);
+    if (unknown.length > 0) throw new Error(`${said}${unknown.join(', ')}: there is no key of this id`);
     return said;
   };
 };

@@ -109,6 +109,16 @@ describe('weighhouse on the command line', function () {
     expect(said).to.include('nobody: there is no key of this id');
   });
 
+  it('revokes the keys that are there also where one is not, and says so', async () => {
+    const key = (await run('key', 'create', 'x', '--grant', '**=pull')).said.trim();
+    const id = key.split('_')[1] ?? '';
+    const { code, said } = await run('key', 'revoke', 'nobody', id, 'nobody-else');
+    expect(code).to.equal(1);
+    expect(said).to.include(`revoked ${id}`);
+    expect(said).to.include('nobody, nobody-else: there is no key of this id');
+    expect(await status(key)).to.equal(401);
+  });
+
   it('prints how it is used', async () => {
     for (const command of ['key', 'visibility', 'token']) {
       const { code, said } = await run(command, '--help');

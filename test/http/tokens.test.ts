@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import { decodeJwt, decodeProtectedHeader, SignJWT } from 'jose';
+import { putAdminKey } from '../../src/auth/keys.js';
 import {
   askToken,
   basic,
@@ -199,6 +200,27 @@ describe('the token endpoint', () => {
     expect((await post({ grant_type: 'refresh_token', refresh_token })).status).to.equal(401);
   });
 
+  it('ends tokens and refresh tokens with the secret of a key that gets another one', async () => {
+    const replace = async (text: string) =>
+      await onDatabase(server, (database) => putAdminKey(database, text, 'replaced', 4));
+    const settled = async () => await new Promise((resolve) => setTimeout(resolve, 1_000));
+    await replace('wh_replaced_first-secret');
+    await settled();
+    const authorization = await bearer(server, basic('wh_replaced_first-secret'), REPOSITORY);
+    const form = {
+      grant_type: 'password',
+      username: 'x',
+      password: 'wh_replaced_first-secret',
+      access_type: 'offline',
+    };
+    const { refresh_token = '' } = (await (await post(form)).json()) as TokenAnswer;
+    expect(await status('GET', blob(), authorization)).to.equal(200);
+    await replace('wh_replaced_second-secret');
+    await settled();
+    expect(await status('GET', blob(), authorization)).to.equal(401);
+    expect((await post({ grant_type: 'refresh_token', refresh_token })).status).to.equal(401);
+  });
+
   describe('refuses a token', () => {
     const secretOf = async () =>
       await onDatabase(server, async (database) => {
@@ -208,7 +230,7 @@ describe('the token endpoint', () => {
         if (!row) throw new Error('nothing signs');
         return row;
       });
-    const claims = { use: 'access', kind: 'key', repositories: [REPOSITORY] };
+    let claims: Record<string, unknown>;
     const signed = async (
       change: Record<string, unknown>,
       secret?: Uint8Array,
@@ -223,7 +245,7 @@ describe('the token endpoint', () => {
         .sign(secret ?? new Uint8Array(real));
     };
     before(async () => {
-      await bearer(server, key.authorization, REPOSITORY);
+      claims = decodeJwt((await bearer(server, key.authorization, REPOSITORY)).replace('Bearer ', ''));
       // What is refused below is refused for one reason each.
       expect(await status('GET', blob(), `Bearer ${await signed({})}`)).to.equal(200);
     });
@@ -231,13 +253,15 @@ describe('the token endpoint', () => {
     for (const [what, make] of [
       ['with another signature', () => signed({}, new Uint8Array(32))],
       ['of a key that is not there', () => signed({}, undefined, { kid: 'nobody' })],
-      ['of another algorithm', async () => await signed({}, new Uint8Array(64), { alg: 'HS512' })],
+      ['of another algorithm', () => signed({}, undefined, { alg: 'HS512' })],
       [
         'without a signature',
         async () => `${Buffer.from('{"alg":"none"}').toString('base64url')}.${(await signed({})).split('.')[1]}.`,
       ],
       ['of another use', () => signed({ use: 'refresh' })],
       ['of another issuer', () => signed({ iss: 'somebody' })],
+      ['given for another secret of the key', () => signed({ fingerprint: 'x'.repeat(22) })],
+      ['of no secret in particular', () => signed({ fingerprint: undefined })],
       ['of a key of the API that is not there', () => signed({ sub: 'nobody' })],
       ['that has expired', () => signed({}, undefined, {}, -50)],
       ['without an end', () => signed({ exp: undefined })],

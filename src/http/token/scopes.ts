@@ -1,5 +1,4 @@
-import { isFailure } from '../../errors.js';
-import { parseRepositoryName } from '../../oci/name.js';
+import { isRepositoryName } from '../../oci/name.js';
 
 /** What a token is asked for. */
 export interface Scopes {
@@ -20,17 +19,7 @@ export function parseScopes(scopes: readonly string[]): Scopes {
   for (const scope of scopes.flatMap((text) => text.split(' '))) {
     if (scope === 'registry:catalog:*') catalog = true;
     const name = /^repository(?:\([a-z]+\))?:(.+):[a-z,*]*$/.exec(scope)?.[1];
-    if (name !== undefined && repositories.size < MAX_REPOSITORIES && isName(name)) repositories.add(name);
+    if (name !== undefined && repositories.size < MAX_REPOSITORIES && isRepositoryName(name)) repositories.add(name);
   }
   return { repositories: [...repositories], catalog };
-}
-
-function isName(text: string): boolean {
-  try {
-    parseRepositoryName(text);
-    return true;
-  } catch (error) {
-    if (isFailure(error, 'NameInvalid')) return false;
-    throw error;
-  }
 }

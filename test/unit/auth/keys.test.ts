@@ -101,6 +101,21 @@ describe('keys', () => {
     expect(stored).to.equal('refused');
   });
 
+  it('are checked one after the other', async () => {
+    const key = { name: 'one', grants: PULL, readOnly: false, expiresAt: undefined };
+    const slow = await createKey(database, key, 11);
+    const fast = await made();
+    const { keys } = checkOf();
+    const order: string[] = [];
+    await Promise.all(
+      [slow, fast].map(async ({ id, text }) => {
+        await keys.check(text, ADDRESS);
+        order.push(id);
+      }),
+    );
+    expect(order).to.deep.equal([slow.id, fast.id]);
+  });
+
   it('wait in a line of bounded length while one is checked', async () => {
     const { id, text } = await made();
     const { keys } = checkOf();
@@ -126,6 +141,23 @@ describe('keys', () => {
     await revokeKey(database, second.id);
     await untilLeasesEnd();
     expect(await outcome(keys, second.text)).to.equal('Unauthorized');
+  });
+
+  it('that are revoked or get another secret while theirs is checked do not pass', async () => {
+    const { id, text } = await made();
+    const row = await new KeyRows(database).find(id);
+    for (const [then, expected] of [
+      [row, 'passed'],
+      [undefined, 'Unauthorized'],
+      [{ ...row, hash: 'of another' }, 'Unauthorized'],
+    ] as const) {
+      const found = [row, then];
+      const keys = new KeyCheck(
+        { find: async () => found.shift() } as unknown as KeyRows,
+        new Throttle({ perAddress: 9, perKey: 9 }),
+      );
+      expect(await outcome(keys, text)).to.equal(expected);
+    }
   });
 
   it('stop when they expire', async () => {
@@ -199,6 +231,42 @@ describe('keys', () => {
       const repeated: string[] = [];
       for (let index = 0; index < 7; index++) repeated.push(await outcome(same, `wh_${id}_wrong`));
       expect(repeated).to.deep.equal([...Array(5).fill('Unauthorized'), ...Array(2).fill('TooManyRequests')]);
+    });
+
+    it('are told apart from good keys, of which many from one address may come at once', async () => {
+      const good = await Promise.all(Array.from({ length: 12 }, () => made()));
+      const { keys } = checkOf({ perAddress: 3, perKey: 3 });
+      await Promise.all(good.map(({ text }) => outcome(keys, text)));
+      // Those that had to wait were no guesses either.
+      for (const { text } of good) expect(await outcome(keys, text)).to.equal('passed');
+    });
+
+    it('are told apart from keys that could not be checked, for want of the database or of a place in the queue', async () => {
+      const away = connect({ url: site.url, pool: 1, timeout: 1 });
+      await away.close();
+      let rows = new KeyRows(away);
+      const find = async (id: string) => await rows.find(id);
+      const keys = new KeyCheck({ find } as KeyRows, new Throttle({ perAddress: 100, perKey: 3 }));
+      const { id, text } = await made();
+      for (let index = 0; index < 10; index++) expect(await outcome(keys, text)).not.to.equal('TooManyRequests');
+      rows = new KeyRows(database);
+      expect(await outcome(keys, text)).to.equal('passed');
+
+      const busy = new KeyCheck(new KeyRows(database), new Throttle({ perAddress: PLENTY, perKey: 70 }));
+      const many = await Promise.all(Array.from({ length: 90 }, (_, index) => outcome(busy, `wh_${id}_${index}`)));
+      expect(many.filter((answer) => answer === 'Unauthorized')).to.have.length(64);
+      for (let index = 0; index < 6; index++)
+        expect(await outcome(busy, `wh_${id}_again${index}`)).to.equal('Unauthorized');
+      expect(await outcome(busy, `wh_${id}_again`)).to.equal('TooManyRequests');
+    });
+
+    it('take nothing from an allowance by being refused', async () => {
+      const throttle = new Throttle({ perAddress: 2, perKey: 1 });
+      for (const key of ['one', 'other']) expect(await throttle.count(ADDRESS, key)).to.equal(undefined);
+      for (let index = 0; index < 5; index++) expect(await throttle.count(ADDRESS, 'third')).to.be.within(1, 60);
+      await throttle.forgive(ADDRESS, 'one');
+      for (let index = 0; index < 5; index++) expect(await throttle.count(ADDRESS, 'other')).to.be.within(1, 60);
+      expect(await throttle.count(ADDRESS, 'third')).to.equal(undefined);
     });
 
     it('are counted by networks of IPv6', async () => {

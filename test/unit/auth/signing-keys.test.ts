@@ -1,11 +1,20 @@
 import { expect } from 'chai';
+import { LEASE_MS } from '../../../src/auth/lease.js';
 import { revokeAllTokens, SigningKeys } from '../../../src/auth/signing-keys.js';
 import { fingerprintOf, Tokens } from '../../../src/auth/tokens.js';
 import { connect, type Database } from '../../../src/database/connect.js';
 import { isFailure } from '../../../src/errors.js';
 import { createDatabase, type TestDatabase } from '../../support/postgres.js';
 
-const CLAIMS = { kind: 'key', subject: 'one', name: '', grants: [], repositories: ['a/b'], catalog: false } as const;
+const CLAIMS = {
+  kind: 'key',
+  subject: 'one',
+  name: '',
+  grants: [],
+  repositories: ['a/b'],
+  catalog: false,
+  fingerprint: 'of one',
+} as const;
 const DAY = 24 * 60 * 60;
 
 describe('keys that sign', () => {
@@ -48,11 +57,33 @@ describe('keys that sign', () => {
     expect(isFailure(error, 'Unauthorized')).to.equal(true);
   });
 
-  it('are found by a node whose lease is older than they are', async () => {
+  it('are found by a node whose lease is older than they are, by all that ask at once', async () => {
     const other = node();
-    expect(await other.find('nobody')).to.equal(undefined);
+    await other.current();
+    await age(DAY + 1);
     const made = await node().current();
-    expect((await other.find(made.id))?.id).to.equal(made.id);
+    const found = await Promise.all([other.find(made.id), other.find(made.id)]);
+    expect(found.map((key) => key?.id)).to.deep.equal([made.id, made.id]);
+  });
+
+  it('are not asked for again for every id that somebody makes up', async () => {
+    let queries = 0;
+    const counting: Database = {
+      ...database,
+      query: async (text, values) => {
+        queries += 1;
+        return await database.query(text, values);
+      },
+    };
+    const keys = new SigningKeys({ database: counting, lifetimeSeconds: DAY, keepSeconds: DAY });
+    const before = performance.now();
+    for (let index = 0; index < 200; index++) expect(await keys.find(`made-up-${index}`)).to.equal(undefined);
+    const leases = Math.ceil((performance.now() - before) / LEASE_MS);
+    expect(queries).to.be.at.most(2 * leases);
+    // What was announced is found at once all the same.
+    const made = await node().current();
+    keys.end();
+    expect((await keys.find(made.id))?.id).to.equal(made.id);
   });
 
   it('are all gone when every token is revoked', async () => {

@@ -1,0 +1,111 @@
+import { once } from 'node:events';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect } from 'chai';
+import { exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from 'jose';
+import { Oidc } from '../../../src/auth/oidc.js';
+import { isFailure } from '../../../src/errors.js';
+
+const AUDIENCE = 'https://registry.example';
+
+describe('an issuer of tokens', () => {
+  let server: Server;
+  let url: string;
+  let requests: string[];
+  let answer: RequestListener;
+  let key: Awaited<ReturnType<typeof generateKeyPair>>;
+  let jwk: JWK;
+
+  before(async () => {
+    key = await generateKeyPair('RS256', { extractable: true });
+    jwk = { ...(await exportJWK(key.publicKey)), kid: 'one', alg: 'RS256', use: 'sig' };
+  });
+  beforeEach(async () => {
+    requests = [];
+    answer = (request, response) => {
+      const found = request.url === '/jwks' ? { keys: [jwk] } : { issuer: url, jwks_uri: `${url}/jwks` };
+      response.end(JSON.stringify(found));
+    };
+    server = createServer((request, response) => {
+      requests.push(request.url ?? '');
+      answer(request, response);
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+  afterEach(async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, 'close');
+  });
+
+  const oidc = () => {
+    const grants = [{ repository: '**', actions: ['pull'] as const }];
+    const rules = [{ claims: { team: '*' }, grants }];
+    return new Oidc([{ name: 'ci', issuer: url, audience: AUDIENCE, jwksUri: undefined, rules }]);
+  };
+  const token = async (sub: unknown, claims: Record<string, unknown> = {}) => {
+    const now = Math.floor(Date.now() / 1000);
+    return await new SignJWT({
+      iss: url,
+      aud: AUDIENCE,
+      iat: now,
+      exp: now + 60,
+      team: 'a',
+      sub,
+      ...claims,
+    } as JWTPayload)
+      .setProtectedHeader({ alg: 'RS256', kid: 'one' })
+      .sign(key.privateKey);
+  };
+  const outcome = async (issuers: Oidc, text: string) =>
+    await issuers.verify(text, url).then(
+      ({ identity }) => identity.id,
+      (error: unknown) => (isFailure(error) ? error.failure : String(error)),
+    );
+
+  it('is asked for its keys once, however many tokens come', async () => {
+    const issuers = oidc();
+    const one = await token('one');
+    expect(await Promise.all([1, 2, 3].map(() => outcome(issuers, one)))).to.deep.equal(Array(3).fill('oidc:ci:one'));
+    expect(requests).to.deep.equal(['/.well-known/openid-configuration', '/jwks']);
+  });
+
+  it('that is away is not asked for every token, and asked again after a moment', async () => {
+    const healthy = answer;
+    answer = (_request, response) => response.writeHead(500).end();
+    const issuers = oidc();
+    const one = await token('one');
+    for (let index = 0; index < 10; index++) expect(await outcome(issuers, one)).to.equal('Unavailable');
+    expect(requests).to.have.length(1);
+    answer = healthy;
+    for (const deadline = performance.now() + 10_000; (await outcome(issuers, one)) !== 'oidc:ci:one'; ) {
+      expect(performance.now(), 'it is never asked again').to.be.below(deadline);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  });
+
+  it('that answers nonsense instead of keys is away; its tokens are not wrong', async () => {
+    const healthy = answer;
+    answer = (request, response) =>
+      request.url === '/jwks' ? void response.end('{"error":"try later"}') : healthy(request, response);
+    expect(await outcome(oidc(), await token('one'))).to.equal('Unavailable');
+  });
+
+  it('whose discovery document is of another issuer is not believed', async () => {
+    const healthy = answer;
+    answer = (request, response) =>
+      request.url === '/jwks'
+        ? healthy(request, response)
+        : void response.end(JSON.stringify({ issuer: 'https://other.example', jwks_uri: `${url}/jwks` }));
+    expect(await outcome(oidc(), await token('one'))).to.equal('Unavailable');
+  });
+
+  it('names its holders so that no two are taken for one', async () => {
+    const issuers = oidc();
+    const long = 's'.repeat(255);
+    expect(await outcome(issuers, await token(long))).to.equal(`oidc:ci:${long}`);
+    for (const sub of [`${long}s`, '', 'a\0b', 'a\nb', 'é', 7])
+      expect(await outcome(issuers, await token(sub)), JSON.stringify(sub)).to.equal('Unauthorized');
+  });
+});

@@ -1,0 +1,64 @@
+import { createHmac } from 'node:crypto';
+import { expect } from 'chai';
+import type { SigningKeys } from '../../../src/auth/signing-keys.js';
+import { TOKEN_ISSUER, Tokens } from '../../../src/auth/tokens.js';
+import { isFailure } from '../../../src/errors.js';
+
+const KEY = { id: 'signs', secret: new Uint8Array(64).fill(7) };
+const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
+
+describe('tokens that this registry signs', () => {
+  const find = async (id: string) => (id === KEY.id ? KEY : undefined);
+  const tokens = new Tokens({ find } as SigningKeys);
+  const now = Math.floor(Date.now() / 1000);
+  const payload = {
+    use: 'access',
+    kind: 'key',
+    sub: 'one',
+    iss: TOKEN_ISSUER,
+    iat: now,
+    exp: now + 60,
+    fingerprint: 'x',
+  };
+  const signed = (claims: object, header: object = {}, digest = 'sha256') => {
+    const text = `${encode({ alg: 'HS256', kid: KEY.id, ...header })}.${encode({ ...payload, ...claims })}`;
+    return `${text}.${createHmac(digest, KEY.secret).update(text).digest('base64url')}`;
+  };
+  const outcome = async (work: Promise<object>) =>
+    await work.then(
+      () => 'good',
+      (error: unknown) => (isFailure(error) ? error.failure : String(error)),
+    );
+
+  it('are good for the one use that they are made for', async () => {
+    expect(await outcome(tokens.verifyAccess(signed({})))).to.equal('good');
+    expect(await outcome(tokens.verifyRefresh(signed({})))).to.equal('Unauthorized');
+    expect(await outcome(tokens.verifyRefresh(signed({ use: 'refresh' })))).to.equal('good');
+    expect(await outcome(tokens.verifyAccess(signed({ use: 'refresh' })))).to.equal('Unauthorized');
+  });
+
+  it('are still known when they have expired, but refresh nothing', async () => {
+    const past = { exp: now - 60 };
+    expect(await tokens.verifyAccess(signed(past))).to.include({ expired: true, expiresAt: now - 60 });
+    expect((await tokens.verifyAccess(signed({}))).expired).to.equal(false);
+    expect(await outcome(tokens.verifyRefresh(signed({ ...past, use: 'refresh' })))).to.equal('Unauthorized');
+    expect(await outcome(tokens.verifyAccess(signed({ ...past, iss: 'somebody' })))).to.equal('Unauthorized');
+    expect(await outcome(tokens.verifyAccess(signed({ ...past, use: 'refresh' })))).to.equal('Unauthorized');
+  });
+
+  for (const [what, text] of [
+    ['another algorithm with the same secret', signed({}, { alg: 'HS512' }, 'sha512')],
+    ['another issuer', signed({ iss: 'somebody' })],
+    ['no issuer', signed({ iss: undefined })],
+    ['no end', signed({ exp: undefined })],
+    ['no subject', signed({ sub: undefined })],
+    ['no name of a key', signed({}, { kid: undefined })],
+    ['a name of another key', signed({}, { kid: 'other' })],
+    ['extensions that must be understood', signed({}, { crit: ['exp'] })],
+    ['another signature', `${signed({}).slice(0, -4)}AAAA`],
+  ] as const) {
+    it(`are no tokens with ${what}`, async () => {
+      expect(await outcome(tokens.verifyAccess(text))).to.equal('Unauthorized');
+    });
+  }
+});

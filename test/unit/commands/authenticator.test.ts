@@ -1,0 +1,36 @@
+import { expect } from 'chai';
+import type { Authenticator } from '../../../src/auth/authenticator.js';
+import { watchAccess } from '../../../src/commands/authenticator.js';
+import type { Listener } from '../../../src/database/notify.js';
+import type { RunningRequests } from '../../../src/http/running-requests.js';
+import { createLog } from '../../../src/log.js';
+
+describe('the watch over access', () => {
+  it('looks at the running requests at once when it is told of a change, and notes the last uses at its end', async () => {
+    const events: string[] = [];
+    let tell: (payload: string) => void = () => undefined;
+    const watching = await watchAccess(
+      {
+        onChange: (payload: string) => events.push(payload),
+        flushUses: async () => {
+          events.push('noted');
+        },
+      } as unknown as Authenticator,
+      {
+        sweep: async () => {
+          events.push('swept');
+        },
+      } as RunningRequests,
+      {
+        on: async (_channel: string, handle: (payload: string) => void) => {
+          tell = handle;
+        },
+      } as Listener,
+      createLog('silent'),
+    );
+    tell('key one');
+    expect(events).to.deep.equal(['key one', 'swept']);
+    await watching.stop();
+    expect(events.at(-1)).to.equal('noted');
+  });
+});
