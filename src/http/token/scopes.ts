@@ -6,7 +6,8 @@ export interface Scopes {
   readonly catalog: boolean;
 }
 
-const MAX_REPOSITORIES = 100;
+/** Of all names together: the token has to fit into the head of a request. */
+const MAX_CHARACTERS = 4_096;
 
 /**
  * Reads scopes as clients write them: several, each `repository:<name>:<actions>` or `registry:catalog:*`, also several in
@@ -15,11 +16,14 @@ const MAX_REPOSITORIES = 100;
  */
 export function parseScopes(scopes: readonly string[]): Scopes {
   const repositories = new Set<string>();
+  let characters = 0;
   let catalog = false;
   for (const scope of scopes.flatMap((text) => text.split(' '))) {
     if (scope === 'registry:catalog:*') catalog = true;
     const name = /^repository(?:\([a-z]+\))?:(.+):[a-z,*]*$/.exec(scope)?.[1];
-    if (name !== undefined && repositories.size < MAX_REPOSITORIES && isRepositoryName(name)) repositories.add(name);
+    if (name === undefined || repositories.has(name) || !isRepositoryName(name)) continue;
+    characters += name.length;
+    if (characters <= MAX_CHARACTERS) repositories.add(name);
   }
   return { repositories: [...repositories], catalog };
 }
