@@ -4,6 +4,7 @@ import { LorisCrowd } from '../support/loris.js';
 import { expectSameFile, MiB, writeSeeded } from './support/bytes.js';
 import { ask, registry } from './support/registry.js';
 import { scenario } from './support/scenario.js';
+import { overTls } from './support/tls.js';
 
 describe('oras beside slow lorises', () => {
   const here = scenario('slow-loris', ['oras']);
@@ -28,7 +29,7 @@ describe('oras beside slow lorises', () => {
     const manifest = (await (await ask('GET', `/v2/${here().repository}/weights/manifests/v1`)).json()) as {
       layers: { digest: string }[];
     };
-    const crowd = new LorisCrowd(host, authorization, 500);
+    const crowd = new LorisCrowd(host, authorization, 500, overTls);
     try {
       for (let count = 0; count < 60; count++) {
         const opened = await ask('POST', `${repository}/blobs/uploads/`);

@@ -1,6 +1,7 @@
 // Slow lorises: connections that are kept busy with as little as possible.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { connect as connectSecurely } from 'node:tls';
 
 /**
  * `silent`: sends nothing; `head`: a request's head, a byte at a time; `body`: an upload's body, a byte at a time;
@@ -29,6 +30,8 @@ export class LorisCrowd {
     readonly host: string,
     readonly authorization: string,
     beatMs: number,
+    /** Over TLS, with a certificate that Node trusts. */
+    readonly secure = false,
   ) {
     this.#beat = setInterval(() => this.#tick(), beatMs);
   }
@@ -38,20 +41,21 @@ export class LorisCrowd {
     const [hostname, port] = this.host.split(':');
     const byte = Buffer.alloc(1);
     const large = Buffer.alloc(64 * 1024);
-    const socket = connect({
+    const place = {
       host: hostname ?? '',
       port: Number(port),
       noDelay: true,
       onread: {
         buffer: () => (habit === 'download' && !this.#reads ? byte : large),
-        callback: (size, buffer) => {
+        callback: (size: number, buffer: Uint8Array) => {
           loris.bytes += size;
           if (loris.received.length < 2000) loris.received += Buffer.from(buffer.subarray(0, size)).toString('latin1');
           // A byte, and then no more until the next beat.
           return habit !== 'download' || this.#reads;
         },
       },
-    });
+    };
+    const socket = this.secure ? connectSecurely({ ...place, servername: hostname ?? '' }) : connect(place);
     const begun = performance.now();
     const loris: Loris = { habit, socket, closed: false, lived: 0, received: '', bytes: 0 };
     socket.on('error', () => undefined);
@@ -59,7 +63,7 @@ export class LorisCrowd {
       loris.closed = true;
       loris.lived = performance.now() - begun;
     });
-    await once(socket, 'connect');
+    await once(socket, this.secure ? 'secureConnect' : 'connect');
     this.all.push(loris);
     const fields = `Host: loris\r\nAuthorization: ${this.authorization}\r\n`;
     if (habit === 'head') socket.write('GET /v2/ HTTP/1.1\r\nHost: loris\r\nX-Slow: ');
