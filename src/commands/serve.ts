@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Config } from '../config.js';
 import { connect, type Database } from '../database/connect.js';
@@ -23,6 +24,9 @@ import { Workers } from './workers.js';
 
 /** What jobs under way may take to finish their batch. */
 const JOBS_MS = 10_000;
+/** A check of the storage that takes longer is taken to hang. */
+const HANGS_MS = 2_000;
+const LOOK_MS = 20;
 
 /**
  * The primary process: holds the data folder, runs PostgreSQL, migrates, starts the workers and the jobs, and takes all
@@ -67,6 +71,8 @@ export async function serve(config: Config, log: Log): Promise<void> {
     }
   }
   const well = await started.run();
+  // A check that was just asked for ends by itself.
+  for (let waited = 0; operations.waits && waited < HANGS_MS; waited += LOOK_MS) await sleep(LOOK_MS);
   if (started.hung || operations.waits) await endAtOnce(log);
   process.exit(well ? 0 : 1);
 }
