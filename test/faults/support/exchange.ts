@@ -42,12 +42,18 @@ export class Exchange {
     });
     this.#request.on('timeout', () => this.#request.destroy());
     this.answer = new Promise((resolve) => {
-      this.#request.on('error', () => resolve(undefined));
+      let answered = false;
+      // A response that breaks off is an error of its own; `collect` sees it.
+      this.#request.on('error', () => answered || resolve(undefined));
       this.#request.on('close', () => {
         this.#closed = true;
-        resolve(undefined);
+        // The end of the connection may be seen before the last of the answer is read.
+        if (!answered) resolve(undefined);
       });
-      this.#request.on('response', (response) => void collect(response).then(resolve));
+      this.#request.on('response', (response) => {
+        answered = true;
+        void collect(response).then(resolve);
+      });
     });
   }
 

@@ -17,7 +17,7 @@ describe('tokens that this registry signs', () => {
     sub: 'one',
     iss: TOKEN_ISSUER,
     iat: now,
-    exp: now + 60,
+    exp: now + 24 * 60 * 60,
     fingerprint: 'x',
   };
   const signed = (claims: object, header: object = {}, digest = 'sha256') => {
