@@ -98,11 +98,12 @@ export function createHttpServer(
 }
 
 /**
- * What the parser lets pass. Others must agree where a body ends: Node takes an empty Transfer-Encoding for none, and leaves
- * other codings than chunked in the bytes.
+ * What the parser lets pass. Others must agree where a body ends: Node 20 takes an empty Transfer-Encoding for none (later
+ * ones refuse it), and all leave other codings than chunked in the bytes.
  */
-function faultOf({ headers, httpVersion }: IncomingMessage): 'unknown coding' | 'no host' | undefined {
+function faultOf({ headers, httpVersion }: IncomingMessage): 'no coding' | 'unknown coding' | 'no host' | undefined {
   const coding = headers['transfer-encoding'];
+  if (coding === '') return 'no coding';
   if (coding !== undefined && coding.toLowerCase() !== 'chunked') return 'unknown coding';
   return headers.host === undefined && httpVersion === '1.1' ? 'no host' : undefined;
 }
