@@ -13,7 +13,9 @@ describe('requests that are not as they should be', () => {
   });
   after(async () => {
     expect((await server.request('GET', '/v2/')).status, 'the registry is well').to.equal(200);
-    expect(await server.log()).not.to.match(/"level":"(error|fatal)"[^\n]*(Koa|TypeError|uncaught)|rawPacket|DeprecationWarning/);
+    expect(await server.log()).not.to.match(
+      /"level":"(error|fatal)"[^\n]*(Koa|TypeError|uncaught)|rawPacket|DeprecationWarning/,
+    );
   });
 
   const unreadable: [string, string | Buffer, number][] = [
