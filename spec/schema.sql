@@ -13,6 +13,52 @@ create table api_keys (
   created_at timestamp with time zone default now() not null
 );
 
+create table artifacts (
+  id uuid default gen_random_uuid() not null,
+  release_id uuid not null,
+  name text not null,
+  kind text not null,
+  "position" integer default 0 not null,
+  manifest text collate "C",
+  media_type text not null,
+  digest text collate "C" not null,
+  size_bytes bigint not null,
+  path text,
+  checksum text,
+  format text,
+  metadata jsonb default '{}'::jsonb not null,
+  repository bigint,
+  blob text collate "C",
+  created_by text not null,
+  created_at timestamp with time zone default now() not null,
+  updated_at timestamp with time zone default now() not null
+);
+
+create table audit_logs (
+  transaction xid8 default pg_current_xact_id() not null,
+  id bigint generated always as identity not null,
+  actor text collate "C" not null,
+  actor_name text not null,
+  action text collate "C" not null,
+  resource_type text collate "C" not null,
+  resource_id text collate "C" not null,
+  repository text collate "C",
+  details jsonb default '{}'::jsonb not null,
+  ip_address text not null,
+  user_agent text not null,
+  request_id text not null,
+  created_at timestamp with time zone default now() not null
+);
+
+create table audit_seals (
+  id bigint generated always as identity not null,
+  first_id bigint not null,
+  last_id bigint not null,
+  rows bigint not null,
+  hash bytea not null,
+  sealed_at timestamp with time zone default now() not null
+);
+
 create table blobs (
   digest text collate "C" not null,
   size bigint not null,
@@ -24,6 +70,41 @@ create table blobs (
 
 create table bodies (
   id bigint generated always as identity not null,
+  created_at timestamp with time zone default now() not null
+);
+
+create table deployment_events (
+  id bigint generated always as identity not null,
+  deployment_id uuid not null,
+  previous text,
+  status text not null,
+  actor text not null,
+  at timestamp with time zone default now() not null
+);
+
+create table deployments (
+  id uuid default gen_random_uuid() not null,
+  release_id uuid not null,
+  model_id uuid not null,
+  digest text collate "C" not null,
+  environment text collate "C" not null,
+  status text not null,
+  endpoint text,
+  replicas integer,
+  deployed_by text not null,
+  deployed_at timestamp with time zone,
+  metadata jsonb default '{}'::jsonb not null,
+  created_at timestamp with time zone default now() not null,
+  updated_at timestamp with time zone default now() not null
+);
+
+create table idempotency_keys (
+  actor text collate "C" not null,
+  route text collate "C" not null,
+  key text collate "C" not null,
+  body_digest text collate "C" not null,
+  status integer not null,
+  response jsonb,
   created_at timestamp with time zone default now() not null
 );
 
@@ -55,6 +136,24 @@ create table manifests (
   created_at timestamp with time zone default now() not null
 );
 
+create table models (
+  id uuid default gen_random_uuid() not null,
+  name text collate "C" not null,
+  storage_path text collate "C" not null,
+  repository_id bigint not null,
+  repository text,
+  company text collate "C",
+  base_model text collate "C",
+  parameter_count bigint,
+  description text,
+  tags jsonb default '[]'::jsonb not null,
+  metadata jsonb default '{}'::jsonb not null,
+  immutable boolean default false not null,
+  created_by text not null,
+  created_at timestamp with time zone default now() not null,
+  updated_at timestamp with time zone default now() not null
+);
+
 create table orphans (
   key text collate "C" not null,
   first_seen timestamp with time zone default now() not null,
@@ -68,6 +167,26 @@ create table records (
   digest text collate "C",
   tag text collate "C",
   at timestamp with time zone default now() not null
+);
+
+create table releases (
+  id uuid default gen_random_uuid() not null,
+  model_id uuid not null,
+  version text collate "C" not null,
+  quantization text collate "C",
+  tag text collate "C" not null,
+  digest text collate "C",
+  media_type text,
+  artifact_type text,
+  size_bytes bigint default 0 not null,
+  status text not null,
+  release_notes text,
+  metadata jsonb default '{}'::jsonb not null,
+  facts jsonb,
+  version_order text collate "C" not null,
+  created_by text not null,
+  created_at timestamp with time zone default now() not null,
+  updated_at timestamp with time zone default now() not null
 );
 
 create table removals (
@@ -156,13 +275,21 @@ create table visibility (
 );
 
 alter table api_keys add constraint api_keys_pk PRIMARY KEY (id);
+alter table artifacts add constraint artifacts_pk PRIMARY KEY (id);
+alter table audit_logs add constraint audit_logs_pk PRIMARY KEY (id);
+alter table audit_seals add constraint audit_seals_pk PRIMARY KEY (id);
 alter table blobs add constraint blobs_pk PRIMARY KEY (digest);
 alter table bodies add constraint bodies_pk PRIMARY KEY (id);
+alter table deployment_events add constraint deployment_events_pk PRIMARY KEY (id);
+alter table deployments add constraint deployments_pk PRIMARY KEY (id);
+alter table idempotency_keys add constraint idempotency_keys_pk PRIMARY KEY (actor, route, key);
 alter table installation add constraint installation_pk PRIMARY KEY (id);
 alter table manifest_references add constraint manifest_references_pk PRIMARY KEY (repository, manifest, digest);
 alter table manifests add constraint manifests_pk PRIMARY KEY (repository, digest);
+alter table models add constraint models_pk PRIMARY KEY (id);
 alter table orphans add constraint orphans_pk PRIMARY KEY (key);
 alter table records add constraint records_pk PRIMARY KEY (id);
+alter table releases add constraint releases_pk PRIMARY KEY (id);
 alter table removals add constraint removals_pk PRIMARY KEY (key);
 alter table repositories add constraint repositories_pk PRIMARY KEY (id);
 alter table repository_blobs add constraint repository_blobs_pk PRIMARY KEY (repository, digest);
@@ -176,14 +303,53 @@ alter table visibility add constraint visibility_pk PRIMARY KEY (pattern);
 alter table api_keys add constraint api_keys_hash UNIQUE (key_hash);
 alter table api_keys add constraint api_keys_name_check CHECK ((length(name) <= 255));
 alter table api_keys add constraint api_keys_prefix UNIQUE (key_prefix);
+alter table artifacts add constraint artifacts_blob_whole CHECK (((repository IS NULL) = (blob IS NULL)));
+alter table artifacts add constraint artifacts_checksum_check CHECK ((length(checksum) <= 255));
+alter table artifacts add constraint artifacts_format_check CHECK ((length(format) <= 64));
+alter table artifacts add constraint artifacts_kind CHECK ((kind = ANY (ARRAY['layer'::text, 'attached'::text])));
+alter table artifacts add constraint artifacts_media_type_check CHECK ((length(media_type) <= 255));
+alter table artifacts add constraint artifacts_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text));
+alter table artifacts add constraint artifacts_name_check CHECK (((length(name) >= 1) AND (length(name) <= 255)));
+alter table artifacts add constraint artifacts_path_check CHECK ((length(path) <= 1024));
+alter table artifacts add constraint artifacts_size_bytes_check CHECK ((size_bytes >= 0));
+alter table audit_seals add constraint audit_seals_check CHECK ((last_id >= first_id));
+alter table audit_seals add constraint audit_seals_first UNIQUE (first_id);
 alter table blobs add constraint blobs_body_one UNIQUE (body);
 alter table blobs add constraint blobs_size_check CHECK ((size >= 0));
+alter table deployments add constraint deployments_endpoint_check CHECK ((length(endpoint) <= 2048));
+alter table deployments add constraint deployments_environment_check CHECK (((length(environment) >= 1) AND (length(environment) <= 64)));
+alter table deployments add constraint deployments_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text));
+alter table deployments add constraint deployments_replicas_check CHECK ((replicas >= 0));
+alter table deployments add constraint deployments_status CHECK ((status = ANY (ARRAY['pending'::text, 'active'::text, 'superseded'::text, 'failed'::text, 'retired'::text])));
+alter table idempotency_keys add constraint idempotency_keys_key_check CHECK ((length(key) <= 255));
 alter table installation add constraint installation_only_one UNIQUE (only_one);
 alter table installation add constraint installation_only_one_check CHECK (only_one);
 alter table manifest_references add constraint manifest_references_kind_check CHECK ((kind = ANY (ARRAY['config'::text, 'layer'::text, 'manifest'::text])));
 alter table manifest_references add constraint manifest_references_size_check CHECK ((size >= 0));
 alter table manifests add constraint manifests_size_check CHECK ((size >= 0));
+alter table models add constraint models_base_model_check CHECK ((length(base_model) <= 255));
+alter table models add constraint models_company_check CHECK ((length(company) <= 255));
+alter table models add constraint models_description_check CHECK ((length(description) <= 20000));
+alter table models add constraint models_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text));
+alter table models add constraint models_name UNIQUE (name);
+alter table models add constraint models_name_check CHECK (((length(name) >= 1) AND (length(name) <= 255)));
+alter table models add constraint models_parameter_count_check CHECK ((parameter_count >= 0));
+alter table models add constraint models_repository_check CHECK ((length(repository) <= 255));
+alter table models add constraint models_repository_one UNIQUE (repository_id);
+alter table models add constraint models_storage_path UNIQUE (storage_path);
+alter table models add constraint models_storage_path_check CHECK ((length(storage_path) <= 255));
+alter table models add constraint models_tags_check CHECK ((jsonb_typeof(tags) = 'array'::text));
 alter table records add constraint records_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'link'::text, 'unlink'::text, 'manifest'::text, 'manifest-removed'::text, 'tag'::text, 'tag-removed'::text])));
+alter table releases add constraint releases_artifact_type_check CHECK ((length(artifact_type) <= 255));
+alter table releases add constraint releases_draft CHECK (((digest IS NULL) = (status = 'draft'::text)));
+alter table releases add constraint releases_media_type_check CHECK ((length(media_type) <= 255));
+alter table releases add constraint releases_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text));
+alter table releases add constraint releases_quantization_check CHECK (((length(quantization) >= 1) AND (length(quantization) <= 64)));
+alter table releases add constraint releases_release_notes_check CHECK ((length(release_notes) <= 100000));
+alter table releases add constraint releases_size_bytes_check CHECK ((size_bytes >= 0));
+alter table releases add constraint releases_status CHECK ((status = ANY (ARRAY['draft'::text, 'published'::text, 'deprecated'::text, 'withdrawn'::text])));
+alter table releases add constraint releases_tag_check CHECK (((length(tag) >= 1) AND (length(tag) <= 128)));
+alter table releases add constraint releases_version_check CHECK ((length(version) <= 128));
 alter table repositories add constraint repositories_name UNIQUE (name);
 alter table repositories add constraint repositories_name_check CHECK ((length(name) <= 255));
 alter table reviews add constraint reviews_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'manifest'::text])));
@@ -201,10 +367,17 @@ alter table uploads add constraint uploads_offset_check CHECK (("offset" >= 0));
 alter table uploads add constraint uploads_told CHECK ((told_offset <= "offset"));
 alter table uploads add constraint uploads_told_offset_check CHECK ((told_offset >= 0));
 alter table visibility add constraint visibility_pattern_check CHECK ((length(pattern) <= 255));
+alter table artifacts add constraint artifacts_blob FOREIGN KEY (repository, blob) REFERENCES repository_blobs(repository, digest);
+alter table artifacts add constraint artifacts_release FOREIGN KEY (release_id) REFERENCES releases(id) ON DELETE CASCADE;
 alter table blobs add constraint blobs_body FOREIGN KEY (body) REFERENCES bodies(id);
+alter table deployment_events add constraint deployment_events_deployment FOREIGN KEY (deployment_id) REFERENCES deployments(id) ON DELETE CASCADE;
+alter table deployments add constraint deployments_model FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE;
+alter table deployments add constraint deployments_release FOREIGN KEY (release_id) REFERENCES releases(id) ON DELETE CASCADE;
 alter table manifest_references add constraint manifest_references_blob FOREIGN KEY (repository, blob) REFERENCES repository_blobs(repository, digest);
 alter table manifest_references add constraint manifest_references_manifest FOREIGN KEY (repository, manifest) REFERENCES manifests(repository, digest) ON DELETE CASCADE;
 alter table manifests add constraint manifests_repository FOREIGN KEY (repository) REFERENCES repositories(id);
+alter table models add constraint models_repository FOREIGN KEY (repository_id) REFERENCES repositories(id);
+alter table releases add constraint releases_model FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE;
 alter table repository_blobs add constraint repository_blobs_blob FOREIGN KEY (digest) REFERENCES blobs(digest);
 alter table repository_blobs add constraint repository_blobs_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table segments add constraint segments_body FOREIGN KEY (body) REFERENCES bodies(id);
@@ -213,12 +386,48 @@ alter table tags add constraint tags_manifest FOREIGN KEY (repository, digest) R
 alter table uploads add constraint uploads_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table uploads add constraint uploads_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 
+CREATE INDEX artifacts_blob ON public.artifacts USING btree (repository, blob) WHERE (blob IS NOT NULL);
+CREATE INDEX artifacts_created ON public.artifacts USING btree (created_at, id);
+CREATE INDEX artifacts_digest ON public.artifacts USING btree (digest);
+CREATE INDEX artifacts_release ON public.artifacts USING btree (release_id, kind, "position", id);
+CREATE INDEX audit_logs_action ON public.audit_logs USING btree (action, created_at, id);
+CREATE INDEX audit_logs_actor ON public.audit_logs USING btree (actor, created_at, id);
+CREATE INDEX audit_logs_created ON public.audit_logs USING btree (created_at, id);
+CREATE INDEX audit_logs_repository ON public.audit_logs USING btree (repository, created_at, id) WHERE (repository IS NOT NULL);
+CREATE INDEX audit_logs_resource ON public.audit_logs USING btree (resource_type, resource_id, created_at, id);
+CREATE INDEX deployment_events_deployment ON public.deployment_events USING btree (deployment_id, id);
+CREATE INDEX deployments_created ON public.deployments USING btree (created_at, id);
+CREATE INDEX deployments_environment ON public.deployments USING btree (environment, status, created_at, id);
+CREATE INDEX deployments_model ON public.deployments USING btree (model_id, environment, status, deployed_at);
+CREATE INDEX deployments_model_created ON public.deployments USING btree (model_id, created_at, id);
+CREATE INDEX deployments_release ON public.deployments USING btree (release_id, created_at, id);
+CREATE INDEX deployments_updated ON public.deployments USING btree (updated_at, id);
+CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
 CREATE INDEX manifest_references_blob ON public.manifest_references USING btree (repository, blob) WHERE (blob IS NOT NULL);
 CREATE INDEX manifest_references_digest ON public.manifest_references USING btree (repository, digest);
 CREATE INDEX manifests_subject ON public.manifests USING btree (repository, subject, digest) WHERE (subject IS NOT NULL);
+CREATE INDEX models_base_model ON public.models USING btree (COALESCE(base_model, ''::text), id);
+CREATE INDEX models_company ON public.models USING btree (COALESCE(company, ''::text), id);
+CREATE INDEX models_created ON public.models USING btree (created_at, id);
+CREATE INDEX models_parameter_count ON public.models USING btree (COALESCE(parameter_count, ('-1'::integer)::bigint), id);
+CREATE INDEX models_tags ON public.models USING gin (tags);
+CREATE INDEX models_updated ON public.models USING btree (updated_at, id);
+CREATE INDEX releases_created ON public.releases USING btree (created_at, id);
+CREATE INDEX releases_digest ON public.releases USING btree (digest, model_id) WHERE (digest IS NOT NULL);
+CREATE INDEX releases_facts ON public.releases USING btree (id) WHERE ((facts IS NULL) AND (digest IS NOT NULL));
+CREATE INDEX releases_model_created ON public.releases USING btree (model_id, created_at, id);
+CREATE INDEX releases_model_version ON public.releases USING btree (model_id, version_order, id);
+CREATE INDEX releases_quantization ON public.releases USING btree (lower(COALESCE(quantization, ''::text)), version_order, id);
+CREATE INDEX releases_size ON public.releases USING btree (size_bytes, id);
+CREATE INDEX releases_updated ON public.releases USING btree (updated_at, id);
+CREATE INDEX releases_version ON public.releases USING btree (version_order, id);
 CREATE INDEX removals_due ON public.removals USING btree (not_before);
 CREATE INDEX repository_blobs_digest ON public.repository_blobs USING btree (digest, repository);
 CREATE INDEX tag_events_tag ON public.tag_events USING btree (repository, name, id);
 CREATE INDEX tags_digest ON public.tags USING btree (repository, digest);
+CREATE INDEX tags_folded ON public.tags USING btree (repository, lower(name));
 CREATE INDEX uploads_actor ON public.uploads USING btree (actor) WHERE (committed_digest IS NULL);
 CREATE INDEX uploads_expiry ON public.uploads USING btree (expires_at);
+CREATE UNIQUE INDEX artifacts_draft_path ON public.artifacts USING btree (release_id, path) WHERE (blob IS NOT NULL);
+CREATE UNIQUE INDEX deployments_active ON public.deployments USING btree (model_id, environment) WHERE (status = 'active'::text);
+CREATE UNIQUE INDEX releases_identity ON public.releases USING btree (model_id, lower(version), lower(COALESCE(quantization, ''::text)));
