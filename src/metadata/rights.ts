@@ -1,0 +1,16 @@
+import type { RepositoryName } from '../oci/name.js';
+
+/** What may be asked for in a repository. */
+export type Right = 'pull' | 'push' | 'delete' | 'deploy';
+
+/** What one caller may do, decided by the door (ARCHITECTURE, "Errors": who may not read a thing is told that it is not there). */
+export interface Rights {
+  /** Whether every repository may be read, so that lists need no filter. */
+  readonly seesAll: boolean;
+  /** Whether something in this repository may be read. */
+  maySee(repository: string): boolean;
+  /** @throws 'Unauthorized' or 'Denied' */
+  require(right: Right, repository: RepositoryName): void;
+  /** @throws 'Unauthorized' or 'Denied' */
+  requireAdmin(): void;
+}
