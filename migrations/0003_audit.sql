@@ -44,3 +44,6 @@ create trigger audit_seals_append_only before update or delete or truncate on au
   for each statement execute function refuse_change();
 create trigger tag_events_append_only before update or delete or truncate on tag_events
   for each statement execute function refuse_change();
+
+-- What the tag meant before, filled by the update that moves it, which alone knows for certain.
+alter table tags add column previous text collate "C";

@@ -248,7 +248,8 @@ create table tags (
   name text collate "C" not null,
   digest text collate "C" not null,
   created_at timestamp with time zone default now() not null,
-  updated_at timestamp with time zone default now() not null
+  updated_at timestamp with time zone default now() not null,
+  previous text collate "C"
 );
 
 create table uploads (
