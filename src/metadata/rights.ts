@@ -1,3 +1,4 @@
+import type { Actor } from '../actor.js';
 import type { RepositoryName } from '../oci/name.js';
 
 /** What may be asked for in a repository. */
@@ -13,4 +14,12 @@ export interface Rights {
   require(right: Right, repository: RepositoryName): void;
   /** @throws 'Unauthorized' or 'Denied' */
   requireAdmin(): void;
+}
+
+/** Who changes something, what it may do, and what it believes to be there. */
+export interface Caller {
+  readonly actor: Actor;
+  readonly rights: Rights;
+  /** Told the resource as it is, locked, before it changes. @throws 'PreconditionFailed' if the caller saw another. */
+  expect(current: object): void;
 }

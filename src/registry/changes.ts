@@ -29,6 +29,8 @@ export type Change =
       tags: readonly Tag[];
       /** Those of them that meant something else before, or nothing. */
       moved: readonly MovedTag[];
+      /** The manifest's config, if the inspection of the push read it. */
+      config?: unknown;
     }
   | {
       readonly kind: 'manifest-removed';

@@ -33,8 +33,13 @@ export interface RemovedManifest {
  * @throws 'ManifestBlobUnknown', naming the blobs that are not in the repository. An error for which `lostToRemoval` holds
  *   asks for another attempt, in a new transaction.
  */
-export async function putManifest(transaction: Queries, push: ManifestPush, actor: Actor): Promise<MovedTag[]> {
-  const id = await ensureRepository(transaction, push.repository);
+export async function putManifest(
+  transaction: Queries,
+  push: ManifestPush,
+  actor: Actor,
+  alone = false,
+): Promise<MovedTag[]> {
+  const id = await ensureRepository(transaction, push.repository, alone ? 'update' : 'key share');
   await lockBlobs(transaction, id, push.manifest);
   await insertManifest(transaction, id, push);
   return await setTags(transaction, id, push.digest, push.tags, actor);

@@ -12,9 +12,21 @@ export interface StoredManifest {
   readonly size: number;
 }
 
+/** What an observer wants done, and known, before the transaction of a push. */
+export interface Inspection {
+  /** Whether the push has to hold its repository alone, from its first statement on. */
+  readonly alone: boolean;
+  /** The manifest's config as JSON, where somebody wants it. */
+  readonly config?: unknown;
+}
+
+/** Looks at a push before its transaction, which waits for no bytes. */
+export type PushInspector = (push: ManifestPush) => Promise<Inspection>;
+
 export interface ManifestsOptions {
   readonly database: Database;
   readonly observers: readonly ChangeObserver[];
+  readonly inspect?: PushInspector | undefined;
 }
 
 const MAX_ATTEMPTS = 5;
@@ -63,16 +75,17 @@ export class Manifests {
    * @throws 'ManifestBlobUnknown', naming the blobs that are not in the repository.
    */
   async put(push: ManifestPush, actor: Actor): Promise<void> {
-    const { database, observers } = this.#options;
+    const { database, observers, inspect } = this.#options;
     const { repository, digest, manifest, tags } = push;
     const size = push.payload.length;
+    const { alone, config } = (await inspect?.(push)) ?? { alone: false };
     for (let attempt = 1; ; attempt++) {
       try {
         await database.transaction(async (transaction) => {
-          const moved = await putManifest(transaction, push, actor);
+          const moved = await putManifest(transaction, push, actor, alone);
           await announce(
             observers,
-            { kind: 'manifest-pushed', repository, digest, size, manifest, tags, moved },
+            { kind: 'manifest-pushed', repository, digest, size, manifest, tags, moved, config },
             actor,
             transaction,
           );
