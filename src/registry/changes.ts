@@ -1,5 +1,6 @@
 import type { Actor } from '../actor.js';
 import type { Queries } from '../database/connect.js';
+import { type Insert, insertRows } from '../database/insert.js';
 import type { Digest } from '../oci/digest.js';
 import type { Manifest } from '../oci/manifest.js';
 import type { RepositoryName, Tag } from '../oci/name.js';
@@ -57,4 +58,17 @@ export async function announce(
   transaction: Queries,
 ): Promise<void> {
   for (const observer of observers) await observer(change, actor, transaction);
+}
+
+/** Says what is to be written down of a change. */
+export type ChangeRecorder = (change: Change, actor: Actor) => Insert;
+
+/** The observer that writes down what all the recorders say, by one statement. */
+export function recordBy(...recorders: readonly ChangeRecorder[]): ChangeObserver {
+  return async (change, actor, transaction) => {
+    await insertRows(
+      transaction,
+      recorders.map((recorder) => recorder(change, actor)),
+    );
+  };
 }
