@@ -55,6 +55,8 @@ function rowsOf(change: Change): { kind: string; repository: string; digest: str
         ...change.tags.map((tag) => ({ kind: 'tag-removed', repository, digest: null, tag })),
         { kind: 'manifest-removed', repository, digest: change.digest, tag: null },
       ];
+    case 'tag-set':
+      return [{ kind: 'tag', repository, digest: change.digest, tag: change.tag }];
     case 'tag-removed':
       return [{ kind: 'tag-removed', repository, digest: null, tag: change.tag }];
   }

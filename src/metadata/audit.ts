@@ -84,6 +84,12 @@ function entryOf(change: Change): AuditEntry {
       const gone = tags.map((tag) => ({ tag, before: digest, after: null }));
       return entry('manifest', 'delete', digest, repository, { digest, media_type: mediaType, size, tags: gone });
     }
+    case 'tag-set':
+      return entry('tag', 'set', change.tag, repository, {
+        tag: change.tag,
+        before: change.previous,
+        after: change.digest,
+      });
     case 'tag-removed':
       return entry('tag', 'delete', change.tag, repository, { tag: change.tag, before: change.digest, after: null });
   }

@@ -1,4 +1,5 @@
-import { RegistryError } from '../errors.js';
+import { isFailure, RegistryError } from '../errors.js';
+import { type Digest, parseDigest } from '../oci/digest.js';
 
 /** One fault of a request: where it is, in words, and its kind. */
 export interface Issue {
@@ -8,11 +9,10 @@ export interface Issue {
 }
 
 /** What is in the way of a change. */
-export interface InTheWay {
+export type InTheWay = {
   readonly type: 'model' | 'release' | 'deployment' | 'artifact' | 'alias';
   readonly id?: string;
-  readonly [fact: string]: unknown;
-}
+} & Readonly<Record<string, unknown>>;
 
 /** Nothing there, or nothing that the caller may read. */
 export function notFound(what: string): RegistryError {
@@ -31,4 +31,14 @@ export function invalid(...issues: Issue[]): RegistryError {
 /** A fault of one field of the body. */
 export function invalidField(field: string, msg: string, type = 'value_error'): RegistryError {
   return invalid({ loc: ['body', field], msg, type });
+}
+
+/** The body's field `digest`, read. @throws 'Invalid' */
+export function digestField(text: string): Digest {
+  try {
+    return parseDigest(text);
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    throw invalidField('digest', error.message, 'string_pattern_mismatch');
+  }
 }

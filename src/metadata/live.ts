@@ -1,7 +1,6 @@
 import { RegistryError } from '../errors.js';
 import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
-import type { InTheWay } from './failures.js';
 
 /**
  * Whether a deployment d is live: what it pins must stay. Of the superseded ones of a model and environment, the one that
@@ -12,13 +11,15 @@ export const IS_LIVE = `(d.status in ('pending', 'active') or (d.status = 'super
      and (o.deployed_at, o.id) > (d.deployed_at, d.id))))`;
 
 /** A live deployment, as it is shown to whoever it stands in the way of. */
-export interface LiveDeployment extends InTheWay {
-  readonly type: 'deployment';
+export type LiveDeployment = { readonly type: 'deployment' } & LiveRow;
+
+// An alias and not an interface, so that it is one of the open records that `conflict` takes.
+type LiveRow = {
   readonly id: string;
   readonly environment: string;
   readonly status: string;
   readonly digest: Digest;
-}
+};
 
 const SHOWN = 20;
 
@@ -27,7 +28,7 @@ export async function findLive(
   transaction: Queries,
   of: { readonly model: string; readonly release?: string; readonly digest?: Digest },
 ): Promise<LiveDeployment[]> {
-  const rows = await transaction.query<Omit<LiveDeployment, 'type'>>(
+  const rows = await transaction.query<LiveRow>(
     `select d.id, d.environment, d.status, d.digest from deployments d
       where d.model_id = $1 and ($2::uuid is null or d.release_id = $2) and ($3::text is null or d.digest = $3) and ${IS_LIVE}
       order by d.created_at limit ${SHOWN}`,

@@ -9,7 +9,7 @@ import { adoptTags } from './adoption.js';
 import { writeAudit } from './audit.js';
 import { conflict, invalidField, notFound } from './failures.js';
 import { findLive } from './live.js';
-import { isId, lockModel, type Model, MODEL_COLUMNS, type ModelInput } from './models.js';
+import { getModel, isId, lockModel, type Model, MODEL_COLUMNS, type ModelInput } from './models.js';
 import type { Caller, Rights } from './rights.js';
 
 /** Makes a model, and the releases of the tags that its repository has. @throws 'Conflict', 'Invalid', 'Denied' */
@@ -217,14 +217,14 @@ async function updateModel(
 
 /**
  * Removes a model with its releases, their tags, and the aliases of what they were; what else its repository holds stays.
- * @returns the tags that went. @throws 'Conflict' while a deployment of it is live, unless an admin forces it.
+ * @throws 'Conflict' while a deployment of it is live, unless an admin forces it.
  */
 export async function removeModel(
   transaction: Queries,
   caller: Caller,
   idOrName: string,
   force: boolean,
-): Promise<{ model: Model; tags: readonly Tag[] }> {
+): Promise<void> {
   const seen = await getModel(transaction, caller.rights, idOrName);
   caller.rights.require('delete', seen.storage_path);
   if (force) caller.rights.requireAdmin();
@@ -235,6 +235,8 @@ export async function removeModel(
   if (live.length > 0 && !force) throw conflict('Deployments of this model are live', live);
   const tags = await releaseTags(transaction, model.id, repository);
   const removed = await removeTags(transaction, repository, tags, caller.actor);
+  for (const gone of removed)
+    await caller.record(transaction, { kind: 'tag-removed', repository: model.storage_path, ...gone });
   await transaction.query('delete from models where id = $1', [model.id]);
   await writeAudit(transaction, caller.actor, {
     action: 'model.delete',
@@ -243,7 +245,6 @@ export async function removeModel(
     repository: model.storage_path,
     details: { before: model, tags: removed, ...(force ? { forced: live } : {}) },
   });
-  return { model, tags: removed.map((tag) => tag.tag) };
 }
 
 /** The tags that mean releases, in every spelling, and those that name what a release is. */

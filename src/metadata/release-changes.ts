@@ -1,12 +1,13 @@
-import { brokenConstraint, type Queries } from '../database/connect.js';
+import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName, Tag } from '../oci/name.js';
 import { findRepository } from '../registry/repositories.js';
-import { removeTags, setTags } from '../registry/tag-rows.js';
+import { removeTags } from '../registry/tag-rows.js';
+import { putTag } from './put-tag.js';
 import { readTag, spellings, tagOf } from '../weights/tag.js';
 import { versionOrder } from '../weights/version.js';
 import { writeAudit } from './audit.js';
-import { conflict, invalid, invalidField, notFound } from './failures.js';
+import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
 import { findLive } from './live.js';
 import { getModel, lockModel, type Model } from './models.js';
 import { storedContent } from './release-content.js';
@@ -25,19 +26,13 @@ export interface ReleaseInput {
   readonly status?: Release['status'];
 }
 
-/** A release that was changed, and the tag that was set or removed for it, which whoever keeps records has to know. */
-export interface ReleaseChange {
-  readonly release: Release;
-  readonly tagged?: { readonly tag: Tag; readonly digest: Digest };
-}
-
 /** Makes a release: a draft, or, with a digest, one whose tag is put. @throws 'Conflict', 'Invalid', 'Denied', 'NotFound' */
 export async function createRelease(
   transaction: Queries,
   caller: Caller,
   model: string,
   input: ReleaseInput,
-): Promise<ReleaseChange> {
+): Promise<Release> {
   const name = identityOf(input);
   const seen = await getModel(transaction, caller.rights, model);
   caller.rights.require('push', seen.storage_path);
@@ -46,16 +41,16 @@ export async function createRelease(
   const held = await lockModel(transaction, caller.rights, seen.id);
   const taken = await findRelease(transaction, held.id, name);
   if (taken) throw exists(taken);
-  const followed = { id: held.id, repository_id: repository ?? 0, immutable: held.immutable };
-  const digest = input.digest ?? undefined;
+  const followed = { id: held.id, repository_id: repository ?? 0, immutable: held.immutable, name: held.storage_path };
+  const digest = typeof input.digest === 'string' ? digestField(input.digest) : undefined;
   const id =
     digest === undefined
       ? await insertDraft(transaction, caller, held, name)
-      : await tagAndSet(transaction, caller, followed, name, digest as Digest);
+      : await tagAndSet(transaction, caller, followed, name, digest);
   await writeRest(transaction, id, input, digest === undefined ? ['draft'] : ['published', 'deprecated']);
   const release = await getRelease(transaction, caller.rights, id);
   await audit(transaction, caller, 'release.create', { after: release }, release);
-  return { release, ...(digest === undefined ? {} : { tagged: { tag: name.tag as Tag, digest: digest as Digest } }) };
+  return release;
 }
 
 function exists(taken: { id: string; tag: string; status: string }): Error {
@@ -101,19 +96,14 @@ async function insertDraft(transaction: Queries, caller: Caller, model: Model, n
 async function tagAndSet(
   transaction: Queries,
   caller: Caller,
-  model: FollowedModel,
+  model: FollowedModel & { readonly name: RepositoryName },
   name: ReleaseTag,
   digest: Digest,
 ): Promise<string> {
   const content = await storedContent(transaction, model.repository_id, digest);
   if (!content) throw invalidField('digest', 'no manifest of the model\'s repository has this digest');
   if (content.subject !== null) throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
-  try {
-    await setTags(transaction, model.repository_id, digest, [name.tag as Tag], caller.actor);
-  } catch (error) {
-    if (brokenConstraint(error) !== 'tags_manifest') throw error;
-    throw invalidField('digest', 'the manifest was deleted at this moment');
-  }
+  await putTag(transaction, caller, model, name.tag as Tag, digest);
   return await setRelease(transaction, model, name, content, caller.actor);
 }
 
@@ -150,7 +140,7 @@ export async function changeRelease(
   id: string,
   input: ReleaseInput,
   how: 'replace' | 'merge',
-): Promise<ReleaseChange> {
+): Promise<Release> {
   const held = await holdRelease(transaction, caller, id, 'push');
   const { model, release: before } = held;
   caller.expect(before);
@@ -161,15 +151,15 @@ export async function changeRelease(
     if (!draft) throw conflict('Version, quantization and tag of a published release are fixed');
     await rename(transaction, model, before, name);
   }
-  const digest = said.digest ?? undefined;
+  const digest = typeof said.digest === 'string' ? digestField(said.digest) : undefined;
   if (said.digest === null && !draft) throw conflict('A published release has a digest');
   const moves = digest !== undefined && digest !== before.digest;
-  if (moves) await tagAndSet(transaction, caller, model, name, digest as Digest);
+  if (moves) await tagAndSet(transaction, caller, { ...model, name: before.image_repository }, name, digest);
   const published = !draft || moves;
   await writeRest(transaction, id, said, published ? ['published', 'deprecated', 'withdrawn'] : ['draft']);
   const release = await getRelease(transaction, caller.rights, id);
   await audit(transaction, caller, 'release.update', { before, after: release }, release);
-  return { release, ...(moves ? { tagged: { tag: name.tag as Tag, digest: digest as Digest } } : {}) };
+  return release;
 }
 
 /** What PUT doesn't name is nothing, except for what makes the release what it is. */
@@ -243,7 +233,7 @@ export async function removeRelease(
   caller: Caller,
   id: string,
   force: boolean,
-): Promise<{ repository: RepositoryName; tags: readonly Tag[] }> {
+): Promise<void> {
   if (force) {
     // Whether it is there is nobody's business who may not even read it.
     await getRelease(transaction, caller.rights, id);
@@ -254,9 +244,10 @@ export async function removeRelease(
   const live = await findLive(transaction, { model: model.id, release: id });
   if (live.length > 0 && !force) throw conflict(`${release.tag} is deployed`, live);
   const removed = release.digest === null ? [] : await removeTags(transaction, model.repository_id, tags, caller.actor);
+  for (const gone of removed)
+    await caller.record(transaction, { kind: 'tag-removed', repository: release.image_repository, ...gone });
   await transaction.query('delete from releases where id = $1', [id]);
   await audit(transaction, caller, 'release.delete', { before: release, tags: removed, ...(force ? { forced: live } : {}) }, release);
-  return { repository: release.image_repository, tags: removed.map((tag) => tag.tag) };
 }
 
 export async function audit(

@@ -1,5 +1,7 @@
 import type { Actor } from '../actor.js';
+import type { Queries } from '../database/connect.js';
 import type { RepositoryName } from '../oci/name.js';
+import type { Change } from '../registry/changes.js';
 
 /** What may be asked for in a repository. */
 export type Right = 'pull' | 'push' | 'delete' | 'deploy';
@@ -22,4 +24,6 @@ export interface Caller {
   readonly rights: Rights;
   /** Told the resource as it is, locked, before it changes. @throws 'PreconditionFailed' if the caller saw another. */
   expect(current: object): void;
+  /** Notes what became of tags and manifests for the records beside the bytes, as the registry's own door does. */
+  record(transaction: Queries, change: Change): Promise<void>;
 }

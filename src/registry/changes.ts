@@ -42,6 +42,8 @@ export type Change =
       /** Those that went with it. */
       tags: readonly Tag[];
     }
+  /** By itself, to a manifest that was there. */
+  | { readonly kind: 'tag-set'; repository: RepositoryName; tag: Tag; digest: Digest; previous: Digest | null }
   | { readonly kind: 'tag-removed'; repository: RepositoryName; tag: Tag; digest: Digest };
 
 /**
