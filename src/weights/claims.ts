@@ -26,25 +26,16 @@ export type Claims = Readonly<Partial<Record<Subject, readonly (string | undefin
 
 /** What a config says, by the rules of its packaging. */
 export function claimsOfConfig(packaging: Packaging | undefined, config: unknown): Claims {
-  switch (packaging) {
-    case 'modelpack':
-      return ofModelPack(config);
-    case 'docker':
-      return ofDocker(config);
-    case 'modelkit':
-      return ofKitfile(config);
-    case 'ollama':
-      // Its "architecture" is the processor's.
-      return {
-        family: [textAt(config, 'model_family')],
-        parameters: [textAt(config, 'model_type')],
-        quantization: [quantizationAt(config, 'file_type')],
-        format: [textAt(config, 'model_format')],
-      };
-    default:
-      return {};
-  }
+  return packaging === undefined ? {} : ofConfig[packaging](config);
 }
+
+const ofConfig: Readonly<Record<Packaging, (config: unknown) => Claims>> = {
+  modelpack: ofModelPack,
+  docker: ofDocker,
+  modelkit: ofKitfile,
+  ollama: ofOllama,
+  files: () => ({}),
+};
 
 function ofModelPack(config: unknown): Claims {
   const precision = quantizationAt(config, 'config', 'precision');
@@ -83,6 +74,16 @@ function ofKitfile(config: unknown): Claims {
     version: [textAt(config, 'package', 'version'), textAt(config, 'model', 'version')],
     format: [textAt(config, 'model', 'format')],
     license: [textAt(config, 'model', 'license'), textAt(config, 'package', 'license')],
+  };
+}
+
+/** Its "architecture" is the processor's. */
+function ofOllama(config: unknown): Claims {
+  return {
+    family: [textAt(config, 'model_family')],
+    parameters: [textAt(config, 'model_type')],
+    quantization: [quantizationAt(config, 'file_type')],
+    format: [textAt(config, 'model_format')],
   };
 }
 

@@ -55,25 +55,27 @@ function decide(subject: Subject, sources: readonly (readonly [FactSource, Claim
     return values[0] === undefined ? [] : [{ source, value: values[0], values }];
   });
   if (!strongest) return undefined;
-  const agrees = (value: string): boolean => strongest.values.some((own) => isSame(subject, own, value));
+  const agrees = (value: string): boolean => strongest.values.some((own) => comparisons[subject](own, value));
   const conflict = weaker.filter(({ values }) => !values.some(agrees)).map(({ source, value }) => ({ source, value }));
   const { value, source } = strongest;
   return { value, source, ...(conflict.length > 0 && { conflict }) };
 }
 
-function isSame(subject: Subject, one: string, other: string): boolean {
-  switch (subject) {
-    case 'quantization':
-    case 'precision':
-      return isSameQuantization(one, other);
-    case 'parameters':
-      return isSameSize(one, other);
-    case 'version':
-      return isSameVersion(one, other);
-    default:
-      return one.toLowerCase() === other.toLowerCase();
-  }
-}
+type Comparison = (one: string, other: string) => boolean;
+
+const isSameText: Comparison = (one, other) => one.toLowerCase() === other.toLowerCase();
+
+const comparisons: Readonly<Record<Subject, Comparison>> = {
+  name: isSameText,
+  version: isSameVersion,
+  family: isSameText,
+  architecture: isSameText,
+  parameters: isSameSize,
+  quantization: isSameQuantization,
+  precision: isSameQuantization,
+  format: isSameText,
+  license: isSameText,
+};
 
 /** Names round: what is called 7B has 7.6 billion parameters, a 1B has 1.24. */
 const rounding = 1.35;
