@@ -16,6 +16,10 @@ export type Failure =
   | 'MediaTypeUnsupported'
   | 'TargetTooLong'
   | 'HeadTooLarge'
+  // Of the metadata API: `detail.issues` lists every fault of a request, as {loc, msg, type}.
+  | 'Invalid'
+  | 'BodyTooLarge'
+  | 'BodyUnsupported'
   // What it names is not there.
   | 'NameUnknown'
   | 'BlobUnknown'
@@ -24,10 +28,16 @@ export type Failure =
   | 'UploadUnknown'
   | 'RouteUnknown'
   | 'KeyUnknown'
+  | 'NotFound'
   // It may not, or not like this.
   | 'Unauthorized'
   | 'Denied'
   | 'BlobReferenced'
+  // `detail.conflicts` lists what is in the way, as {type, id, …}.
+  | 'Conflict'
+  | 'ReleaseImmutable'
+  | 'ReleaseDeployed'
+  | 'PreconditionFailed'
   | 'MethodUnsupported'
   | 'TooManyRequests'
   // Another request got there first.

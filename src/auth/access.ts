@@ -93,6 +93,15 @@ export class Access {
     return this.#openTo('pull', repository) || this.#granted('pull', repository);
   }
 
+  /** Whether every repository may be read, whatever its name. */
+  get seesAll(): boolean {
+    const { token } = this;
+    if (token && (token.expired || token.repositories !== 'all')) return false;
+    return this.identity.grants.some(
+      ({ repository, actions }) => repository === '**' && (actions.includes('pull') || actions.includes('admin')),
+    );
+  }
+
   /**
    * Whether a blob whose digest is known may be linked from there. A token does not bound this: clients without the scope
    * of the source, or with no source to name, would have to send the bytes again.

@@ -14,6 +14,8 @@ import { RunningRequests } from '../http/running-requests.js';
 import { createHttpServer } from '../http/server.js';
 import { secureContextOf } from '../http/tls.js';
 import type { Log } from '../log.js';
+import { auditChanges } from '../metadata/audit.js';
+import { recordBy } from '../registry/changes.js';
 import { createRegistry } from '../registry/registry.js';
 import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { FilesystemStore } from '../storage/filesystem.js';
@@ -60,7 +62,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     store,
     log,
     pause,
-    observers: [recordChanges],
+    observers: [recordBy(recordChanges, auditChanges)],
     blobMaxBytes: config.blobMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
     sessionsPerKey: config.sessionsPerKey,

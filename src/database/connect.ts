@@ -5,10 +5,16 @@ import { isFailure, RegistryError } from '../errors.js';
 /** Statements run here: either each for itself, or inside a transaction. Functions that touch rows take one as an argument. */
 export interface Queries {
   /**
-   * Runs one statement, prepared once a connection. Sizes (bigint) come back as checked numbers.
+   * Runs one statement, prepared once a connection unless its text is made for the occasion (`prepare: false`). Sizes
+   * (bigint) come back as checked numbers.
    * @throws RegistryError 'Unavailable' when PostgreSQL is away; a pg.DatabaseError for what the statement did.
    */
-  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  query<Row extends object>(text: string, values?: readonly unknown[], options?: QueryOptions): Promise<Row[]>;
+}
+
+export interface QueryOptions {
+  /** False for texts of which there are too many to keep each of them prepared. */
+  readonly prepare?: boolean;
 }
 
 /** A pool of connections to one database. */
@@ -83,9 +89,11 @@ async function run<Row extends object>(
   client: pg.Client,
   text: string,
   values: readonly unknown[],
+  { prepare = true }: QueryOptions = {},
 ): Promise<pg.QueryResult<Row>> {
   try {
-    const config = { name: nameOf(text), text, values: [...values], types } as pg.QueryConfig;
+    const name = prepare ? { name: nameOf(text) } : {};
+    const config = { ...name, text, values: [...values], types } as pg.QueryConfig;
     return await client.query<Row>(config);
   } catch (error) {
     const translated = translate(error);
@@ -132,8 +140,12 @@ class PooledDatabase implements Pool {
     this.#source = this.#sequelize.connectionManager as unknown as ConnectionSource;
   }
 
-  async query<Row extends object>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
-    return await this.#withConnection(async (client) => (await run<Row>(client, text, values)).rows);
+  async query<Row extends object>(
+    text: string,
+    values: readonly unknown[] = [],
+    options?: QueryOptions,
+  ): Promise<Row[]> {
+    return await this.#withConnection(async (client) => (await run<Row>(client, text, values, options)).rows);
   }
 
   async transaction<T>(work: (transaction: Queries) => Promise<T>): Promise<T> {
@@ -179,8 +191,8 @@ async function inTransaction<T>(client: pg.Client, work: (transaction: Queries) 
   let result: T;
   try {
     result = await work({
-      async query<Row extends object>(text: string, values: readonly unknown[] = []) {
-        return (await run<Row>(client, text, values)).rows;
+      async query<Row extends object>(text: string, values: readonly unknown[] = [], options?: QueryOptions) {
+        return (await run<Row>(client, text, values, options)).rows;
       },
     });
   } catch (error) {

@@ -1,5 +1,5 @@
 import type { Database, Queries } from '../database/connect.js';
-import type { Change, ChangeObserver } from '../registry/changes.js';
+import type { Change, ChangeRecorder } from '../registry/changes.js';
 import type { RecordStore } from '../storage/record-store.js';
 import type { Job } from './jobs.js';
 
@@ -21,20 +21,17 @@ interface Due {
   readonly at: string;
 }
 
-/** Notes each change in its transaction. */
-export const recordChanges: ChangeObserver = async (change, _actor, transaction) => {
-  const rows = rowsOf(change);
-  await transaction.query(
-    `insert into records (kind, repository, digest, tag)
-     select * from unnest($1::text[], $2::text[], $3::text[], $4::text[])`,
-    [
-      rows.map((row) => row.kind),
-      rows.map((row) => row.repository),
-      rows.map((row) => row.digest),
-      rows.map((row) => row.tag),
-    ],
-  );
-};
+/** Notes each change, for the job. */
+export const recordChanges: ChangeRecorder = (change) => ({
+  into: 'records',
+  columns: [
+    ['kind', 'text'],
+    ['repository', 'text'],
+    ['digest', 'text'],
+    ['tag', 'text'],
+  ],
+  rows: rowsOf(change).map((row) => [row.kind, row.repository, row.digest, row.tag]),
+});
 
 function rowsOf(change: Change): { kind: string; repository: string; digest: string | null; tag: string | null }[] {
   const { repository } = change;
@@ -58,6 +55,8 @@ function rowsOf(change: Change): { kind: string; repository: string; digest: str
         ...change.tags.map((tag) => ({ kind: 'tag-removed', repository, digest: null, tag })),
         { kind: 'manifest-removed', repository, digest: change.digest, tag: null },
       ];
+    case 'tag-set':
+      return [{ kind: 'tag', repository, digest: change.digest, tag: change.tag }];
     case 'tag-removed':
       return [{ kind: 'tag-removed', repository, digest: null, tag: change.tag }];
   }

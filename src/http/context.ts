@@ -1,10 +1,10 @@
 import type { IncomingMessage } from 'node:http';
 import type { RouterContext } from '@koa/router';
 import type { Middleware } from 'koa';
+import { type Actor, MAX_USER_AGENT } from '../actor.js';
 import type { Access } from '../auth/access.js';
 import { RegistryError } from '../errors.js';
 import type { RepositoryName } from '../oci/name.js';
-import type { Actor } from '../registry/changes.js';
 import { type Client, type ClientOptions, clientOf } from './client.js';
 
 /** What middleware has found out about a request before its handler runs. */
@@ -28,10 +28,12 @@ export function identifyClient(options: ClientOptions): Middleware<RequestState>
   };
 }
 
-/** Who acts, for what the registry writes down. */
+/** Who acts, for what is written down of it. */
 export function actorOf(ctx: Context): Actor {
   const { access, client, requestId } = ctx.state;
-  return { key: access.identity.id, address: client.address, requestId };
+  const { id, name } = access.identity;
+  const userAgent = (ctx.req.headers['user-agent'] ?? '').slice(0, MAX_USER_AGENT);
+  return { key: id, name, address: client.address, userAgent, requestId };
 }
 
 /** The path as it was sent, for the log; Koa's own throws for a target that is no URL. */

@@ -4,7 +4,7 @@ import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
 import { Blobs } from './blobs.js';
 import type { ChangeObserver } from './changes.js';
 import { Lists } from './lists.js';
-import { Manifests } from './manifests.js';
+import { Manifests, type PushInspector } from './manifests.js';
 import { Tags } from './tags.js';
 import { Uploads } from './uploads.js';
 
@@ -13,6 +13,8 @@ export interface RegistryOptions {
   readonly store: SegmentStore;
   readonly log: Log;
   readonly observers: readonly ChangeObserver[];
+  /** Looks at pushes of manifests; made for the blobs of the registry that is being wired. */
+  readonly inspectPushes?: ((blobs: Blobs) => PushInspector) | undefined;
   readonly pause: PausePoint;
   readonly blobMaxBytes: number;
   readonly uploadLifetimeSeconds: number;
@@ -36,14 +38,15 @@ export interface Registry {
 /** Wires the verbs to a database and a store. */
 export function createRegistry(options: RegistryOptions): Registry {
   const tags = new Tags(options);
+  const blobs = new Blobs(options);
   return {
-    blobs: new Blobs(options),
+    blobs,
     uploads: new Uploads({
       ...options,
       maxBytes: options.blobMaxBytes,
       lifetimeSeconds: options.uploadLifetimeSeconds,
     }),
-    manifests: new Manifests(options),
+    manifests: new Manifests({ ...options, inspect: options.inspectPushes?.(blobs) }),
     tags,
     lists: new Lists(options.database, tags),
   };

@@ -1,11 +1,18 @@
 import type { Queries } from '../database/connect.js';
 import type { RepositoryName } from '../oci/name.js';
 
-/** The repository's id; makes the repository if there is none of that name. */
-export async function ensureRepository(queries: Queries, name: RepositoryName): Promise<number> {
+/**
+ * The repository's id; makes the repository if there is none of that name. Its row is held FOR KEY SHARE, the first lock of
+ * whoever changes what is in it, or FOR UPDATE by who must be alone there (spec/metadata.md, "Order of locks").
+ */
+export async function ensureRepository(
+  queries: Queries,
+  name: RepositoryName,
+  strength: 'key share' | 'update' = 'key share',
+): Promise<number> {
   for (;;) {
     const [row] = await queries.query<{ id: number }>(
-      `with known as (select id from repositories where name = $1),
+      `with known as (select id from repositories where name = $1 for ${strength}),
             made as (insert into repositories (name) select $1 where not exists (select from known) on conflict (name) do nothing returning id)
        select id from known union all select id from made`,
       [name],
@@ -15,9 +22,11 @@ export async function ensureRepository(queries: Queries, name: RepositoryName): 
   }
 }
 
-/** The repository's id, or undefined if there is none of that name. */
+/** The repository's id, its row held FOR KEY SHARE; undefined if there is none of that name. */
 export async function findRepository(queries: Queries, name: RepositoryName): Promise<number | undefined> {
-  const [row] = await queries.query<{ id: number }>('select id from repositories where name = $1', [name]);
+  const [row] = await queries.query<{ id: number }>('select id from repositories where name = $1 for key share', [
+    name,
+  ]);
   return row?.id;
 }
 

@@ -3,6 +3,7 @@ import { RegistryError } from '../errors.js';
 import type { RepositoryName, Tag } from '../oci/name.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
 import { findRepository } from './repositories.js';
+import { removeTags } from './tag-rows.js';
 
 export interface TagsOptions {
   readonly database: Database;
@@ -37,16 +38,9 @@ export class Tags {
   async remove(repository: RepositoryName, tag: Tag, actor: Actor): Promise<void> {
     await this.#options.database.transaction(async (transaction) => {
       const id = await findRepository(transaction, repository);
-      const rows = await transaction.query(
-        `with gone as (delete from tags where repository = $1 and name = $2 returning digest),
-              noted as (insert into tag_events (repository, name, previous, actor) select $1, $2, digest, $3 from gone),
-              queued as (insert into reviews (kind, repository, digest) select 'manifest', $1::bigint, digest from gone on conflict do nothing)
-         select from gone`,
-        [id ?? null, tag, actor.key],
-      );
-      if (rows.length === 0)
-        throw new RegistryError('ManifestUnknown', 'no such tag in this repository', { detail: { tag } });
-      await announce(this.#options.observers, { kind: 'tag-removed', repository, tag }, actor, transaction);
+      const [removed] = id === undefined ? [] : await removeTags(transaction, id, [tag], actor);
+      if (!removed) throw new RegistryError('ManifestUnknown', 'no such tag in this repository', { detail: { tag } });
+      await announce(this.#options.observers, { kind: 'tag-removed', repository, ...removed }, actor, transaction);
     });
   }
 }

@@ -112,6 +112,35 @@ export class Uploads {
   }
 
   /**
+   * Takes a whole blob at once, also one whose digest nobody knows before. If it fails, nothing of it is kept.
+   * @param wanted what it has to be, or an algorithm alone
+   * @throws as `append`, and 'DigestInvalid'
+   */
+  async store(
+    repository: RepositoryName,
+    body: UploadBody,
+    wanted: Digest | DigestAlgorithm,
+    actor: Actor,
+  ): Promise<{ readonly digest: Digest; readonly size: number }> {
+    const expected = wanted.includes(':') ? (wanted as Digest) : undefined;
+    const algorithm = expected === undefined ? (wanted as DigestAlgorithm) : algorithmOf(expected);
+    const target = { id: await this.create(repository, algorithm, actor), repository, actor };
+    try {
+      const session = await this.#take(target, 0, true);
+      if (session.committedDigest !== null) throw committed();
+      const written = await this.#hold(session, (controller) => this.#write(session, body, algorithm, controller));
+      const digest = written.running.digest();
+      if (expected !== undefined && digest !== expected) throw wrongDigest(expected, digest);
+      await this.#commit(target, session, digest, written.progress(true));
+      return { digest, size: written.offset };
+    } catch (error) {
+      // Nobody was told of the session, so nobody can go on with it.
+      await this.cancel(target).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /**
    * Ends a session: appends the last bytes, if there are any, and makes the whole the blob `digest`. Can be repeated.
    * @throws as `append`, and 'DigestInvalid', after which the session is as it was before this request.
    */

@@ -34,6 +34,14 @@ export const backgroundSettings = {
     3600,
     'How often what changed is written down beside the blobs, so that a lost database can be rebuilt.',
   ),
+  auditSealInterval: integer(
+    'REGISTRY_AUDIT_SEAL_INTERVAL',
+    3,
+    'seconds',
+    1,
+    3600,
+    'How often new rows of the audit log are sealed, so that a later change of them is found.',
+  ),
   orphanInterval: integer(
     'REGISTRY_ORPHAN_INTERVAL',
     DAY,

@@ -2,10 +2,11 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Actor } from '../../src/actor.js';
 import { connect, type Database } from '../../src/database/connect.js';
 import type { Log } from '../../src/log.js';
 import { parseRepositoryName, type RepositoryName } from '../../src/oci/name.js';
-import type { Actor, ChangeObserver } from '../../src/registry/changes.js';
+import type { ChangeObserver } from '../../src/registry/changes.js';
 import { checkMarkers } from '../../src/registry/installation.js';
 import { createRegistry, type Registry } from '../../src/registry/registry.js';
 import type { UploadBody } from '../../src/registry/uploads.js';
@@ -15,7 +16,13 @@ import { MemoryBudget } from '../../src/storage/memory-budget.js';
 import type { SegmentStore } from '../../src/storage/segment-store.js';
 import { createDatabase, silent, type TestDatabase } from './postgres.js';
 
-export const ACTOR: Actor = { key: 'tester', address: '127.0.0.1', requestId: 'none' };
+export const ACTOR: Actor = {
+  key: 'tester',
+  name: 'a tester',
+  address: '127.0.0.1',
+  userAgent: 'tests',
+  requestId: 'none',
+};
 
 /** Named places at which code is held until the test lets it go. */
 export class Pauses {

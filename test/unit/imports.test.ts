@@ -6,7 +6,7 @@ import ts from 'typescript';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** Which rooms a room may import (ARCHITECTURE, "Rooms"); `errors` and `log` are everybody's, `config` only as a type. */
+/** Which rooms a room may import (ARCHITECTURE, "Rooms"); `errors`, `log` and `actor` are everybody's, `config` only as a type. */
 const ROOMS: Record<string, readonly string[]> = {
   oci: [],
   weights: ['oci'],
@@ -23,7 +23,10 @@ const ROOMS: Record<string, readonly string[]> = {
   settings: [],
   errors: [],
   log: [],
+  actor: [],
 };
+
+const EVERYBODYS = ['errors', 'log', 'actor'];
 
 /** Packages and modules of Node that only some may import. */
 const PACKAGES: Record<string, RegExp> = {
@@ -91,7 +94,7 @@ function faultsOf(path: string, source: string): string[] {
     if (from.startsWith('.')) {
       const target = relative('/src', resolve('/src', path, '..', from)).replace(/\.js$/, '');
       const other = target.split('/')[0] ?? '';
-      const own = other === room || other === 'errors' || other === 'log' || (other === 'config' && typeOnly);
+      const own = other === room || EVERYBODYS.includes(other) || (other === 'config' && typeOnly);
       if (!own && !allowed.includes('*') && !allowed.includes(other)) faults.push(`${path} imports ${target}`);
       continue;
     }

@@ -4,6 +4,7 @@ import { digestOf } from '../../../src/oci/digest.js';
 import { parseManifest } from '../../../src/oci/manifest.js';
 import { parseTag } from '../../../src/oci/name.js';
 import { FilesystemRecords } from '../../../src/storage/record-store.js';
+import { recordBy } from '../../../src/registry/changes.js';
 import { ACTOR, bodyOf, repository, type Rooms, Site } from '../../support/rooms.js';
 
 const NAME = repository('team/model');
@@ -27,7 +28,7 @@ describe('the records beside the bytes', () => {
 
   beforeEach(async () => {
     site = await Site.make();
-    rooms = site.open({ observers: [recordChanges] });
+    rooms = site.open({ observers: [recordBy(recordChanges)] });
   });
   afterEach(async () => await site.dispose());
 

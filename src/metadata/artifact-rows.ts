@@ -1,0 +1,102 @@
+import type { Actor } from '../actor.js';
+import type { Queries } from '../database/connect.js';
+import type { Digest } from '../oci/digest.js';
+import type { Manifest } from '../oci/manifest.js';
+import { filesOf, type ModelFile } from '../weights/packaging.js';
+import { readManifest } from './release-content.js';
+import type { FollowedModel } from './release-rows.js';
+
+/**
+ * Makes the artifacts of kind layer what the manifest names. What is there already, by digest and path, stays with its id
+ * and what was written about it.
+ */
+export async function putLayers(
+  transaction: Queries,
+  release: string,
+  files: readonly ModelFile[],
+  actor: Actor,
+): Promise<void> {
+  await transaction.query(
+    `with wanted as (
+            select * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
+              with ordinality as w (name, path, media_type, digest, size_bytes, format, position)),
+          matched as (
+            select a.id, w.position, row_number() over (partition by a.id order by w.position) as nth
+              from artifacts a join wanted w on w.digest = a.digest and w.path is not distinct from a.path and w.media_type = a.media_type
+             where a.release_id = $1 and a.kind = 'layer'),
+          kept as (update artifacts a set position = m.position, repository = null, blob = null from matched m
+                    where a.id = m.id and m.nth = 1 and (a.position <> m.position or a.blob is not null)),
+          gone as (delete from artifacts where release_id = $1 and kind = 'layer' and id not in (select id from matched))
+     insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
+     select $1, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $8
+       from wanted w where w.position not in (select position from matched where nth = 1)`,
+    [
+      release,
+      files.map((file) => file.name),
+      files.map((file) => file.path ?? null),
+      files.map((file) => file.mediaType),
+      files.map((file) => file.digest),
+      files.map((file) => file.size),
+      files.map((file) => file.format ?? null),
+      actor.key,
+    ],
+  );
+}
+
+/** Artifacts of what refers to a release's manifest: those of a former one go, those of this one come. */
+export async function attachReferrersOf(
+  transaction: Queries,
+  model: FollowedModel,
+  release: string,
+  digest: Digest,
+  referred: boolean,
+  actor: Actor,
+): Promise<void> {
+  const gone = await transaction.query(
+    `delete from artifacts a where a.release_id = $1 and a.kind = 'attached' and not exists (
+       select from manifests m where m.repository = $2 and m.digest = a.manifest and m.subject = $3) returning id`,
+    [release, model.repository_id, digest],
+  );
+  if (!referred && gone.length === 0) return;
+  const referrers = await transaction.query<{ digest: Digest }>(
+    'select digest from manifests where repository = $1 and subject = $2 order by created_at, digest',
+    [model.repository_id, digest],
+  );
+  for (const referrer of referrers) {
+    const manifest = await readManifest(transaction, model.repository_id, referrer.digest);
+    if (manifest) await attach(transaction, [release], referrer.digest, manifest, actor);
+  }
+}
+
+/** The layers of a referrer become attached artifacts of releases. @returns ids of those that are new. */
+export async function attach(
+  transaction: Queries,
+  releases: readonly string[],
+  digest: Digest,
+  manifest: Manifest,
+  actor: Actor,
+): Promise<string[]> {
+  const files = filesOf(manifest);
+  if (files.length === 0 || releases.length === 0) return [];
+  const rows = await transaction.query<{ id: string }>(
+    `insert into artifacts (release_id, name, kind, position, manifest, media_type, digest, size_bytes, path, checksum, format, created_by)
+     select r.id, w.name, 'attached', w.position, $2, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $3
+       from unnest($1::uuid[]) as r (id),
+            unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[])
+              with ordinality as w (name, path, media_type, digest, size_bytes, format, position)
+      where not exists (select from artifacts a where a.release_id = r.id and a.manifest = $2)
+     returning id`,
+    [
+      releases,
+      digest,
+      actor.key,
+      files.map((file) => file.name),
+      files.map((file) => file.path ?? null),
+      files.map((file) => file.mediaType),
+      files.map((file) => file.digest),
+      files.map((file) => file.size),
+      files.map((file) => file.format ?? null),
+    ],
+  );
+  return rows.map((row) => row.id);
+}

@@ -1,0 +1,126 @@
+import type { Actor } from '../actor.js';
+import type { Database, Queries } from '../database/connect.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/name.js';
+import type { Change, ChangeObserver, MovedTag } from '../registry/changes.js';
+import type { PushInspector } from '../registry/manifests.js';
+import type { Blobs } from '../registry/blobs.js';
+import { isModelLike, wantsConfig } from '../weights/packaging.js';
+import { readTag } from '../weights/tag.js';
+import { attach } from './artifact-rows.js';
+import { adoptTags } from './adoption.js';
+import { readConfigBlob } from './config-blob.js';
+import { findLive, refuseLive } from './live.js';
+import { createModelOf, lockRepository } from './model-changes.js';
+import { contentOf } from './release-content.js';
+import { type FollowedModel, forgetTag, releaseTag, setRelease } from './release-rows.js';
+
+type Pushed = Extract<Change, { kind: 'manifest-pushed' }>;
+
+/**
+ * What is looked at before a push's transaction: whether it will make a model, so that it holds the repository alone from its
+ * first statement, and what the config says. A push of something else costs nothing here.
+ */
+export function inspectPushes(database: Database, blobs: Blobs): PushInspector {
+  return async ({ repository, manifest, tags }) => {
+    if (manifest.subject !== undefined || !isModelLike(manifest)) return { alone: false };
+    const config = wantsConfig(manifest) ? await readConfigBlob(blobs, repository, manifest) : undefined;
+    if (tags.length === 0) return { alone: false, config };
+    const models = await database.query(
+      'select from repositories r join models m on m.repository_id = r.id where r.name = $1',
+      [repository],
+    );
+    return { alone: models.length === 0, config };
+  };
+}
+
+/** Keeps releases and artifacts what the tags and manifests are (spec/metadata.md, "Who writes what"). */
+export const followChanges: ChangeObserver = async (change, actor, transaction) => {
+  switch (change.kind) {
+    case 'manifest-pushed':
+      return await followPush(change, actor, transaction);
+    case 'manifest-removed':
+      return await followRemoval(change.repository, change.digest, change.tags, actor, transaction);
+    case 'tag-removed':
+      return await followRemoval(change.repository, undefined, [change.tag], actor, transaction);
+  }
+};
+
+async function followPush(change: Pushed, actor: Actor, transaction: Queries): Promise<void> {
+  const { manifest, moved, digest } = change;
+  if (moved.length === 0 && manifest.subject === undefined) return;
+  const model =
+    (await findModel(transaction, change.repository)) ?? (await makeModel(transaction, change, actor));
+  if (model) await followManifest(transaction, model, { manifest, moved, digest, config: change.config }, actor);
+}
+
+/** What a manifest that was put into a model's repository means for its releases. */
+export async function followManifest(
+  transaction: Queries,
+  model: FollowedModel,
+  { manifest, moved, digest, config }: Pick<Pushed, 'manifest' | 'moved' | 'digest' | 'config'>,
+  actor: Actor,
+): Promise<void> {
+  const releases = moved.filter((move) => readTag(move.tag).kind === 'release');
+  if (manifest.subject !== undefined) {
+    // Such a tag is none of a release, whatever it was before.
+    await forget(transaction, model, releases, actor);
+    const named = await transaction.query<{ id: string }>('select id from releases where model_id = $1 and digest = $2', [
+      model.id,
+      manifest.subject,
+    ]);
+    await attach(transaction, named.map((row) => row.id), digest, manifest, actor);
+    return;
+  }
+  if (releases.length === 0) return;
+  const content = await contentOf(transaction, model.repository_id, digest, manifest, config);
+  for (const { tag } of releases) await setRelease(transaction, model, releaseTag(tag), content, actor);
+}
+
+async function followRemoval(
+  repository: RepositoryName,
+  digest: Digest | undefined,
+  tags: readonly string[],
+  actor: Actor,
+  transaction: Queries,
+): Promise<void> {
+  const model = await findModel(transaction, repository);
+  if (!model) return;
+  if (digest !== undefined) {
+    refuseLive(await findLive(transaction, { model: model.id, digest }), digest);
+    await transaction.query(
+      'delete from artifacts a using releases r where r.id = a.release_id and r.model_id = $1 and a.manifest = $2',
+      [model.id, digest],
+    );
+  }
+  await forget(transaction, model, tags.map((tag) => ({ tag })), actor);
+}
+
+async function forget(
+  transaction: Queries,
+  model: FollowedModel,
+  tags: readonly Pick<MovedTag, 'tag'>[] | readonly { tag: string }[],
+  actor: Actor,
+): Promise<void> {
+  for (const { tag } of tags)
+    if (readTag(tag).kind === 'release') await forgetTag(transaction, model, releaseTag(tag), actor);
+}
+
+/** The model of a repository. */
+export async function findModel(queries: Queries, repository: RepositoryName): Promise<FollowedModel | undefined> {
+  const [model] = await queries.query<FollowedModel>(
+    `select m.id, m.repository_id, m.immutable from repositories r join models m on m.repository_id = r.id where r.name = $1`,
+    [repository],
+  );
+  return model;
+}
+
+/** A push of what looks like a model, into a repository that has none, makes one of it and of all tags that are there. */
+async function makeModel(transaction: Queries, change: Pushed, actor: Actor): Promise<FollowedModel | undefined> {
+  if (change.moved.length === 0 || !isModelLike(change.manifest)) return undefined;
+  const id = await lockRepository(transaction, change.repository);
+  const made = await createModelOf(transaction, { id, name: change.repository }, actor);
+  const model = made ? { ...made, repository_id: id } : await findModel(transaction, change.repository);
+  if (made && model) await adoptTags(transaction, model, actor);
+  return model;
+}

@@ -1,0 +1,267 @@
+import type { Queries } from '../database/connect.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName, Tag } from '../oci/name.js';
+import { findRepository } from '../registry/repositories.js';
+import { removeTags } from '../registry/tag-rows.js';
+import { putTag } from './put-tag.js';
+import { readTag, spellings, tagOf } from '../weights/tag.js';
+import { versionOrder } from '../weights/version.js';
+import { writeAudit } from './audit.js';
+import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
+import { findLive } from './live.js';
+import { getModel, lockModel, type Model } from './models.js';
+import { storedContent } from './release-content.js';
+import { findRelease, type FollowedModel, type ReleaseTag, setRelease } from './release-rows.js';
+import { getRelease, type Release } from './releases.js';
+import type { Caller } from './rights.js';
+
+/** What a caller writes of a release; absent: not said. */
+export interface ReleaseInput {
+  readonly version?: string;
+  readonly quantization?: string | null;
+  readonly tag?: string;
+  readonly digest?: string | null;
+  readonly release_notes?: string | null;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly status?: Release['status'];
+}
+
+/** Makes a release: a draft, or, with a digest, one whose tag is put. @throws 'Conflict', 'Invalid', 'Denied', 'NotFound' */
+export async function createRelease(
+  transaction: Queries,
+  caller: Caller,
+  model: string,
+  input: ReleaseInput,
+): Promise<Release> {
+  const name = identityOf(input);
+  const seen = await getModel(transaction, caller.rights, model);
+  caller.rights.require('push', seen.storage_path);
+  // The repository first, as whoever pushes the same tag.
+  const repository = await findRepository(transaction, seen.storage_path);
+  const held = await lockModel(transaction, caller.rights, seen.id);
+  const taken = await findRelease(transaction, held.id, name);
+  if (taken) throw exists(taken);
+  const followed = { id: held.id, repository_id: repository ?? 0, immutable: held.immutable, name: held.storage_path };
+  const digest = typeof input.digest === 'string' ? digestField(input.digest) : undefined;
+  const id =
+    digest === undefined
+      ? await insertDraft(transaction, caller, held, name)
+      : await tagAndSet(transaction, caller, followed, name, digest);
+  await writeRest(transaction, id, input, digest === undefined ? ['draft'] : ['published', 'deprecated']);
+  const release = await getRelease(transaction, caller.rights, id);
+  await audit(transaction, caller, 'release.create', { after: release }, release);
+  return release;
+}
+
+function exists(taken: { id: string; tag: string; status: string }): Error {
+  return conflict('This version and quantization is there already', [{ type: 'release', ...taken }]);
+}
+
+/** The tag of a release as it was asked for. @throws 'Invalid' if version, quantization and tag don't say the same. */
+export function identityOf(input: Pick<ReleaseInput, 'version' | 'quantization' | 'tag'>): ReleaseTag {
+  const { version, quantization } = input;
+  if (input.tag === undefined && version === undefined)
+    throw invalid({ loc: ['body', 'version'], msg: 'version or tag is needed', type: 'missing' });
+  const tag = input.tag ?? tagOf(version ?? '', quantization ?? null);
+  const field = input.tag === undefined ? 'version' : 'tag';
+  const meaning = readTag(tag);
+  if (meaning.kind !== 'release')
+    throw invalidField(
+      field,
+      `the tag ${tag} would be no release: a version begins with a digit, or v and a digit, or the tag ends with a known quantization`,
+    );
+  if (version !== undefined && meaning.version.toLowerCase() !== version.toLowerCase())
+    throw invalidField(field, `the tag ${tag} means version ${meaning.version || '(none)'}, not ${version || '(none)'}`);
+  const label = meaning.quantization?.toLowerCase() ?? null;
+  if ((version !== undefined || quantization !== undefined) && label !== (quantization?.toLowerCase() ?? null))
+    if (quantization !== undefined || input.tag === undefined)
+      throw invalidField(
+        input.tag === undefined ? 'quantization' : 'tag',
+        `the tag ${tag} means quantization ${meaning.quantization ?? '(none)'}, not ${quantization ?? '(none)'}`,
+      );
+  return { tag, version: meaning.version, quantization: meaning.quantization };
+}
+
+async function insertDraft(transaction: Queries, caller: Caller, model: Model, name: ReleaseTag): Promise<string> {
+  const [row] = await transaction.query<{ id: string }>(
+    `insert into releases (model_id, version, quantization, tag, status, facts, version_order, created_by)
+     values ($1, $2, $3, $4, 'draft', null, $5, $6) on conflict do nothing returning id`,
+    [model.id, name.version, name.quantization, name.tag, versionOrder(name.version), caller.actor.key],
+  );
+  if (!row) throw conflict('This version and quantization is there already');
+  return row.id;
+}
+
+/** Points the tag to a manifest of the repository, and makes its release of it. */
+async function tagAndSet(
+  transaction: Queries,
+  caller: Caller,
+  model: FollowedModel & { readonly name: RepositoryName },
+  name: ReleaseTag,
+  digest: Digest,
+): Promise<string> {
+  const content = await storedContent(transaction, model.repository_id, digest);
+  if (!content) throw invalidField('digest', 'no manifest of the model\'s repository has this digest');
+  if (content.subject !== null) throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
+  await putTag(transaction, caller, model, name.tag as Tag, digest);
+  return await setRelease(transaction, model, name, content, caller.actor);
+}
+
+/** What is no identity. @throws 'Invalid' for a status that it can't have */
+async function writeRest(
+  transaction: Queries,
+  id: string,
+  input: ReleaseInput,
+  statuses: readonly Release['status'][],
+): Promise<void> {
+  if (input.status !== undefined && !statuses.includes(input.status))
+    throw invalidField('status', `one of ${statuses.join(', ')}`, 'enum');
+  const { release_notes, metadata, status } = input;
+  await transaction.query(
+    `update releases set release_notes = case when $2 then $3 else release_notes end,
+            metadata = coalesce($4::jsonb, metadata), status = coalesce($5, status), updated_at = now() where id = $1`,
+    [
+      id,
+      release_notes !== undefined,
+      release_notes ?? null,
+      metadata === undefined ? null : JSON.stringify(metadata),
+      status ?? null,
+    ],
+  );
+}
+
+/**
+ * Changes a release: all of it (`'replace'`, PUT), or what is said (`'merge'`, PATCH). A digest moves its tag, or publishes a
+ * draft. @throws 'Conflict' for version, quantization and tag of what is published
+ */
+export async function changeRelease(
+  transaction: Queries,
+  caller: Caller,
+  id: string,
+  input: ReleaseInput,
+  how: 'replace' | 'merge',
+): Promise<Release> {
+  const held = await holdRelease(transaction, caller, id, 'push');
+  const { model, release: before } = held;
+  caller.expect(before);
+  const said = how === 'merge' ? input : replacing(before, input);
+  const name = renamed(before, said);
+  const draft = before.status === 'draft';
+  if (!sameName(before, name)) {
+    if (!draft) throw conflict('Version, quantization and tag of a published release are fixed');
+    await rename(transaction, model, before, name);
+  }
+  const digest = typeof said.digest === 'string' ? digestField(said.digest) : undefined;
+  if (said.digest === null && !draft) throw conflict('A published release has a digest');
+  const moves = digest !== undefined && digest !== before.digest;
+  if (moves) await tagAndSet(transaction, caller, { ...model, name: before.image_repository }, name, digest);
+  const published = !draft || moves;
+  await writeRest(transaction, id, said, published ? ['published', 'deprecated', 'withdrawn'] : ['draft']);
+  const release = await getRelease(transaction, caller.rights, id);
+  await audit(transaction, caller, 'release.update', { before, after: release }, release);
+  return release;
+}
+
+/** What PUT doesn't name is nothing, except for what makes the release what it is. */
+function replacing(before: Release, input: ReleaseInput): ReleaseInput {
+  return {
+    release_notes: null,
+    metadata: {},
+    ...input,
+    status: input.status ?? (before.status === 'draft' ? undefined : before.status),
+  } as ReleaseInput;
+}
+
+function renamed(before: Release, input: ReleaseInput): ReleaseTag {
+  if (input.version === undefined && input.quantization === undefined && input.tag === undefined) return before;
+  const { version = before.version } = input;
+  const quantization = input.quantization === undefined ? before.quantization : input.quantization;
+  if (input.tag !== undefined) {
+    // The tag alone says all of it; what is said beside it has to agree.
+    return identityOf({
+      tag: input.tag,
+      ...(input.version === undefined ? {} : { version }),
+      ...(input.quantization === undefined ? {} : { quantization }),
+    });
+  }
+  const same = version === before.version && quantization === before.quantization;
+  return same ? before : identityOf({ version, quantization });
+}
+
+function sameName(before: Release, name: ReleaseTag): boolean {
+  return before.tag === name.tag && before.version === name.version && before.quantization === name.quantization;
+}
+
+async function rename(transaction: Queries, model: FollowedModel, before: Release, name: ReleaseTag): Promise<void> {
+  const taken = await findRelease(transaction, model.id, name);
+  if (taken && taken.id !== before.id) throw exists(taken);
+  await transaction.query(
+    'update releases set version = $2, quantization = $3, tag = $4, version_order = $5, updated_at = now() where id = $1',
+    [before.id, name.version, name.quantization, name.tag, versionOrder(name.version)],
+  );
+}
+
+/** A release with the locks in their order: repository, the tags that mean it, release. */
+export async function holdRelease(
+  transaction: Queries,
+  caller: Caller,
+  id: string,
+  right: 'push' | 'delete',
+): Promise<{ release: Release; model: FollowedModel; tags: string[] }> {
+  const seen = await getRelease(transaction, caller.rights, id);
+  caller.rights.require(right, seen.image_repository);
+  const repository = await findRepository(transaction, seen.image_repository);
+  const tags = await transaction.query<{ name: string }>(
+    'select name from tags where repository = $1 and lower(name) = any($2::text[]) order by name for update',
+    [repository ?? null, spellings(seen.version, seen.quantization)],
+  );
+  const release = await getRelease(transaction, caller.rights, id, 'for update of r');
+  const [model] = await transaction.query<FollowedModel>(
+    'select id, repository_id, immutable from models where id = $1',
+    [release.model_id],
+  );
+  if (!model) throw notFound('Release');
+  return { release, model, tags: tags.map((tag) => tag.name) };
+}
+
+/**
+ * Removes a release and its tags; what its manifest names goes to the collector's queue when nothing else does.
+ * @returns the tags that went. @throws 'Conflict' while a deployment of it is live, unless an admin forces it.
+ */
+export async function removeRelease(
+  transaction: Queries,
+  caller: Caller,
+  id: string,
+  force: boolean,
+): Promise<void> {
+  if (force) {
+    // Whether it is there is nobody's business who may not even read it.
+    await getRelease(transaction, caller.rights, id);
+    caller.rights.requireAdmin();
+  }
+  const { release, model, tags } = await holdRelease(transaction, caller, id, 'delete');
+  caller.expect(release);
+  const live = await findLive(transaction, { model: model.id, release: id });
+  if (live.length > 0 && !force) throw conflict(`${release.tag} is deployed`, live);
+  const removed = release.digest === null ? [] : await removeTags(transaction, model.repository_id, tags, caller.actor);
+  for (const gone of removed)
+    await caller.record(transaction, { kind: 'tag-removed', repository: release.image_repository, ...gone });
+  await transaction.query('delete from releases where id = $1', [id]);
+  await audit(transaction, caller, 'release.delete', { before: release, tags: removed, ...(force ? { forced: live } : {}) }, release);
+}
+
+export async function audit(
+  transaction: Queries,
+  caller: Caller,
+  action: string,
+  details: Readonly<Record<string, unknown>>,
+  release: Release,
+): Promise<void> {
+  await writeAudit(transaction, caller.actor, {
+    action,
+    resourceType: 'release',
+    resourceId: release.id,
+    repository: release.image_repository,
+    details,
+  });
+}

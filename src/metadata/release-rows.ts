@@ -1,0 +1,143 @@
+import { RegistryError } from '../errors.js';
+import type { Actor } from '../actor.js';
+import type { Queries } from '../database/connect.js';
+import type { Digest } from '../oci/digest.js';
+import { readTag, spellings } from '../weights/tag.js';
+import { versionOrder } from '../weights/version.js';
+import { attachReferrersOf, putLayers } from './artifact-rows.js';
+import { findLive, refuseLive } from './live.js';
+import { type ReleaseContent, storedContent } from './release-content.js';
+
+/** A model as whoever follows its tags needs it. */
+export interface FollowedModel {
+  readonly id: string;
+  readonly repository_id: number;
+  readonly immutable: boolean;
+}
+
+/** A tag that is a release, and what the release is. */
+export interface ReleaseTag {
+  readonly tag: string;
+  readonly version: string;
+  readonly quantization: string | null;
+}
+
+/**
+ * Makes or moves the release of a tag that now means `content`. Whoever calls it holds the tag.
+ * @returns its id. @throws 'ReleaseImmutable' if the model is, and the release is another digest.
+ */
+export async function setRelease(
+  transaction: Queries,
+  model: FollowedModel,
+  release: ReleaseTag,
+  content: ReleaseContent,
+  actor: Actor,
+): Promise<string> {
+  const { tag, version, quantization } = release;
+  const [row] = await transaction.query<{ id: string; referred: boolean }>(
+    `insert into releases as r (model_id, version, quantization, tag, digest, media_type, artifact_type, size_bytes, status,
+                                facts, version_order, created_by)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, 'published', $9, $10, $11)
+     on conflict (model_id, lower(version), lower(coalesce(quantization, ''))) do update
+        set version = excluded.version, quantization = excluded.quantization, tag = excluded.tag, digest = excluded.digest,
+            media_type = excluded.media_type, artifact_type = excluded.artifact_type, size_bytes = excluded.size_bytes,
+            facts = excluded.facts, version_order = excluded.version_order, updated_at = now(),
+            status = case when r.status in ('draft', 'withdrawn') then 'published' else r.status end
+      where not $12 or r.digest is null or r.status = 'withdrawn' or r.digest = excluded.digest
+     returning r.id, exists (select from manifests m where m.repository = $13 and m.subject = $5) as referred`,
+    [
+      model.id,
+      version,
+      quantization,
+      tag,
+      content.digest,
+      content.mediaType,
+      content.artifactType,
+      content.size,
+      content.facts === null ? null : JSON.stringify(content.facts),
+      versionOrder(version),
+      actor.key,
+      model.immutable,
+      model.repository_id,
+    ],
+  );
+  if (!row) throw await immutable(transaction, model, release);
+  await putLayers(transaction, row.id, content.files, actor);
+  await attachReferrersOf(transaction, model, row.id, content.digest, row.referred, actor);
+  return row.id;
+}
+
+async function immutable(queries: Queries, model: FollowedModel, release: ReleaseTag): Promise<RegistryError> {
+  const found = await findRelease(queries, model.id, release);
+  return new RegistryError(
+    'ReleaseImmutable',
+    `the releases of this model are immutable, and ${found?.tag ?? release.tag} is ${found?.digest ?? 'another digest'}`,
+    { detail: { conflicts: [{ type: 'release', id: found?.id, tag: found?.tag, digest: found?.digest }] } },
+  );
+}
+
+/** The release of a version and quantization, whatever its spelling. */
+export async function findRelease(
+  queries: Queries,
+  model: string,
+  { version, quantization }: Pick<ReleaseTag, 'version' | 'quantization'>,
+  lock: '' | 'for update' = '',
+): Promise<{ id: string; tag: string; digest: Digest | null; status: string } | undefined> {
+  const [row] = await queries.query<{ id: string; tag: string; digest: Digest | null; status: string }>(
+    `select id, tag, digest, status from releases
+      where model_id = $1 and lower(version) = lower($2) and lower(coalesce(quantization, '')) = lower($3) ${lock}`,
+    [model, version, quantization ?? ''],
+  );
+  return row;
+}
+
+/**
+ * A tag that meant a release means it no longer: another spelling takes its place, or the release goes; with deployments it
+ * stays as withdrawn. @throws 'ReleaseDeployed' if one of them is live.
+ */
+export async function forgetTag(
+  transaction: Queries,
+  model: FollowedModel,
+  release: ReleaseTag,
+  actor: Actor,
+): Promise<void> {
+  const found = await findRelease(transaction, model.id, release, 'for update');
+  // A draft has no tag, and a withdrawn release lost it before.
+  if (!found || found.status === 'draft') return;
+  const heir = await newestSpelling(transaction, model, release);
+  if (heir) {
+    await setRelease(transaction, model, heir.release, heir.content, actor);
+    return;
+  }
+  refuseLive(await findLive(transaction, { model: model.id, release: found.id }), found.tag);
+  await eraseOrWithdraw(transaction, found.id);
+}
+
+/** What has run anywhere is kept as withdrawn, so that its history can be read. */
+async function eraseOrWithdraw(transaction: Queries, id: string): Promise<void> {
+  const rows = await transaction.query(
+    `update releases set status = 'withdrawn', updated_at = now()
+      where id = $1 and exists (select from deployments where release_id = $1) returning id`,
+    [id],
+  );
+  if (rows.length === 0) await transaction.query('delete from releases where id = $1', [id]);
+}
+
+/** The tag that was set last among those that mean a release. */
+async function newestSpelling(transaction: Queries, model: FollowedModel, { version, quantization }: ReleaseTag) {
+  const [row] = await transaction.query<{ name: string; digest: Digest }>(
+    `select t.name, t.digest from tags t join manifests m on m.repository = t.repository and m.digest = t.digest
+      where t.repository = $1 and lower(t.name) = any($2::text[]) and m.subject is null
+      order by t.updated_at desc, t.name limit 1`,
+    [model.repository_id, spellings(version, quantization)],
+  );
+  const content = row && (await storedContent(transaction, model.repository_id, row.digest));
+  return content && { release: releaseTag(row.name), content };
+}
+
+/** A tag that is known to mean a release. */
+export function releaseTag(tag: string): ReleaseTag {
+  const meaning = readTag(tag);
+  if (meaning.kind !== 'release') throw new Error(`the tag ${tag} means no release`);
+  return { tag, version: meaning.version, quantization: meaning.quantization };
+}

@@ -1,0 +1,200 @@
+import type { Queries } from '../database/connect.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/name.js';
+import { notFound } from './failures.js';
+import { addModelFilters, getModel, isId, type ModelFilters } from './models.js';
+import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
+import type { Rights } from './rights.js';
+import { visibleModels } from './visible.js';
+
+/** A release as every answer shows it. Sizes in bytes. */
+export interface Release {
+  readonly id: string;
+  readonly model_id: string;
+  readonly version: string;
+  /** As it was written; null: none. */
+  readonly quantization: string | null;
+  readonly tag: string;
+  /** Of its manifest; null: a draft. */
+  readonly digest: Digest | null;
+  readonly media_type: string | null;
+  readonly artifact_type: string | null;
+  readonly size_bytes: number;
+  readonly status: 'draft' | 'published' | 'deprecated' | 'withdrawn';
+  readonly release_notes: string | null;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly facts: Readonly<Record<string, unknown>> | null;
+  readonly created_by: string;
+  readonly created_at: Date;
+  readonly updated_at: Date;
+  /** The model's id, name and repository, as older clients call them. */
+  readonly image_id: string;
+  readonly image_name: string;
+  readonly image_repository: RepositoryName;
+}
+
+export const RELEASE_COLUMNS = `r.id, r.model_id, r.version, r.quantization, r.tag, r.digest, r.media_type, r.artifact_type, r.size_bytes,
+  r.status, r.release_notes, r.metadata, r.facts, r.created_by, r.created_at, r.updated_at,
+  m.id as image_id, m.name as image_name, m.storage_path as image_repository`;
+
+export interface ReleaseFilters extends Pick<ModelFilters, 'company' | 'base_model' | 'parameter_count' | 'tags'> {
+  /** An id or a name. */
+  readonly model?: string | undefined;
+  readonly quantization?: string | undefined;
+  readonly version?: string | undefined;
+  readonly environment?: string | undefined;
+  readonly status?: string | undefined;
+  readonly digest?: string | undefined;
+  readonly q?: string | undefined;
+}
+
+const SORTS: Readonly<Record<string, Sort>> = {
+  created_at: { expression: 'r.created_at', type: 'timestamptz' },
+  updated_at: { expression: 'r.updated_at', type: 'timestamptz' },
+  version: { expression: 'r.version_order', type: 'text' },
+  size_bytes: { expression: 'r.size_bytes', type: 'bigint' },
+};
+
+/** A page of the releases that the caller may read. */
+export async function listReleases(
+  queries: Queries,
+  rights: Rights,
+  filters: ReleaseFilters,
+  page: PageQuery,
+  defaultSort = '-created_at',
+): Promise<Page<Release>> {
+  const conditions = new Conditions().add('r.model_id = any(?::uuid[])', await visibleModels(queries, rights));
+  addModelReference(conditions, 'r.model_id', filters.model);
+  addModelFilters(conditions, filters)
+    // The expression of the index, so that it is used.
+    .add(`lower(coalesce(r.quantization, '')) = lower(?)`, filters.quantization)
+    .add('lower(r.version) = lower(?)', filters.version)
+    .add('r.status = ?', filters.status)
+    .add('r.digest = ?', filters.digest)
+    .add(
+      `exists (select from deployments d where d.release_id = r.id and d.environment = ? and d.status = 'active')`,
+      filters.environment,
+    )
+    .add('(r.tag ilike ? or r.release_notes ilike ?)', filters.q === undefined ? undefined : containing(filters.q));
+  return await readPage<Release>(queries, page, {
+    columns: RELEASE_COLUMNS,
+    from: 'releases r join models m on m.id = r.model_id',
+    conditions,
+    sorts: SORTS,
+    defaultSort,
+    id: 'r.id',
+    idType: 'uuid',
+  });
+}
+
+/** Narrows a list to one model, by its id or its name. */
+export function addModelReference(conditions: Conditions, column: string, model: string | undefined): Conditions {
+  if (model === undefined) return conditions;
+  return isId(model)
+    ? conditions.add(`${column} = ?::uuid`, model)
+    : conditions.add(`${column} = (select id from models where name = ?)`, model);
+}
+
+/** @throws 'NotFound', also if the caller may not read it */
+export async function getRelease(
+  queries: Queries,
+  rights: Rights,
+  id: string,
+  lock: '' | 'for update of r' | 'for share of r' = '',
+): Promise<Release> {
+  const [row] = isId(id)
+    ? await queries.query<Release>(
+        `select ${RELEASE_COLUMNS} from releases r join models m on m.id = r.model_id where r.id = $1 ${lock}`,
+        [id],
+      )
+    : [];
+  if (!row || !rights.maySee(row.image_repository)) throw notFound('Release');
+  return row;
+}
+
+/**
+ * The newest release of a model by the order of versions, pre-releases last; of one quantization, if it is named. One that is
+ * deprecated only if there is nothing else. @throws 'NotFound'
+ */
+export async function latestRelease(
+  queries: Queries,
+  rights: Rights,
+  of: { readonly model: string; readonly quantization?: string | undefined },
+): Promise<Release> {
+  const model = await getModel(queries, rights, of.model);
+  for (const status of ['published', 'deprecated']) {
+    const values = of.quantization === undefined ? [model.id, status] : [model.id, status, of.quantization];
+    const [row] = await queries.query<Release>(
+      `select ${RELEASE_COLUMNS} from releases r join models m on m.id = r.model_id
+        where r.model_id = $1 and r.status = $2
+          ${of.quantization === undefined ? '' : `and lower(coalesce(r.quantization, '')) = lower($3)`}
+        order by r.version_order desc, r.created_at desc, r.id limit 1`,
+      values,
+    );
+    if (row) return row;
+  }
+  throw notFound('Release');
+}
+
+/** The exact bytes of a release's manifest. @throws 'NotFound' for a draft, or when it is gone */
+export async function getReleaseManifest(
+  queries: Queries,
+  release: Release,
+): Promise<{ readonly digest: Digest; readonly media_type: string; readonly payload: Buffer }> {
+  const [row] = await queries.query<{ digest: Digest; media_type: string; payload: Buffer }>(
+    `select f.digest, f.media_type, f.payload from manifests f join models m on m.repository_id = f.repository
+      where m.id = $1 and f.digest = $2`,
+    [release.model_id, release.digest],
+  );
+  if (!row) throw notFound('Manifest');
+  return row;
+}
+
+/** A cell of a model's matrix. */
+export interface MatrixCell {
+  readonly version: string;
+  readonly quantization: string | null;
+  readonly release_id: string;
+  readonly status: Release['status'];
+  readonly digest: Digest | null;
+  readonly size_bytes: number;
+  readonly created_at: Date;
+  /** Where it is active now. */
+  readonly environments: readonly string[];
+}
+
+/** What there is of a model: versions, the newest first, by quantizations, none last. */
+export interface Matrix {
+  readonly versions: readonly string[];
+  readonly quantizations: readonly (string | null)[];
+  readonly cells: readonly MatrixCell[];
+}
+
+/** Versions × quantizations, each spelled as its newest release spells it. */
+export async function readMatrix(queries: Queries, model: string): Promise<Matrix> {
+  const cells = await queries.query<MatrixCell>(
+    `select r.version, r.quantization, r.id as release_id, r.status, r.digest, r.size_bytes, r.created_at,
+            coalesce((select json_agg(d.environment order by d.environment) from deployments d
+                       where d.release_id = r.id and d.status = 'active'), '[]') as environments
+       from releases r where r.model_id = $1 order by r.version_order desc, r.created_at desc, r.id`,
+    [model],
+  );
+  const versions = firstSpellings(cells.map((cell) => cell.version));
+  const labels = firstSpellings(cells.flatMap((cell) => cell.quantization ?? []));
+  const quantizations = [...labels.values()].sort((one, other) => (one.toLowerCase() < other.toLowerCase() ? -1 : 1));
+  return {
+    versions: [...versions.values()],
+    quantizations: cells.some((cell) => cell.quantization === null) ? [...quantizations, null] : quantizations,
+    cells: cells.map((cell) => ({
+      ...cell,
+      version: versions.get(cell.version.toLowerCase()) ?? cell.version,
+      quantization: cell.quantization && (labels.get(cell.quantization.toLowerCase()) ?? cell.quantization),
+    })),
+  };
+}
+
+function firstSpellings(texts: readonly string[]): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const text of texts) if (!found.has(text.toLowerCase())) found.set(text.toLowerCase(), text);
+  return found;
+}

@@ -1,0 +1,154 @@
+import { brokenConstraint, type Queries } from '../database/connect.js';
+import { RegistryError } from '../errors.js';
+import type { Digest } from '../oci/digest.js';
+import type { Manifest, ManifestReference } from '../oci/manifest.js';
+import type { Reference, RepositoryName, Tag } from '../oci/name.js';
+import type { Actor, MovedTag } from './changes.js';
+import { ensureRepository } from './repositories.js';
+import { setTags } from './tag-rows.js';
+
+/** What a PUT of a manifest brings. */
+export interface ManifestPush {
+  readonly repository: RepositoryName;
+  /** Of exactly `payload`, in the algorithm in which it is to be found. */
+  readonly digest: Digest;
+  readonly payload: Uint8Array;
+  readonly manifest: Manifest;
+  readonly tags: readonly Tag[];
+}
+
+/** What was removed with a manifest. */
+export interface RemovedManifest {
+  /** In bytes. */
+  readonly size: number;
+  readonly mediaType: string;
+  readonly tags: readonly Tag[];
+}
+
+/**
+ * Stores a manifest and sets its tags; whom to tell of it is the caller's affair. The foreign key of
+ * `manifest_references.blob` holds each blob in the repository from here on: a DELETE of one that runs at the same time
+ * either comes first, and this is refused, or waits and is refused itself.
+ * @returns the tags that are new or moved.
+ * @throws 'ManifestBlobUnknown', naming the blobs that are not in the repository. An error for which `lostToRemoval` holds
+ *   asks for another attempt, in a new transaction.
+ */
+export async function putManifest(
+  transaction: Queries,
+  push: ManifestPush,
+  actor: Actor,
+  alone = false,
+): Promise<MovedTag[]> {
+  const id = await ensureRepository(transaction, push.repository, alone ? 'update' : 'key share');
+  await lockBlobs(transaction, id, push.manifest);
+  await insertManifest(transaction, id, push);
+  return await setTags(transaction, id, push.digest, push.tags, actor);
+}
+
+/** Whether a DELETE of the same manifest or of one of its blobs came in between: another attempt sees what is there now. */
+export function lostToRemoval(error: unknown): boolean {
+  const broken = brokenConstraint(error) ?? '';
+  return ['tags_manifest', 'manifest_references_manifest', 'manifest_references_blob'].includes(broken);
+}
+
+/**
+ * Removes a manifest and with it every tag that points to it; what it named goes to the collector's queue. Whom to tell of
+ * it is the caller's affair.
+ * @throws 'ManifestUnknown'
+ */
+export async function removeManifest(
+  transaction: Queries,
+  repository: RepositoryName,
+  digest: Digest,
+  actor: Actor,
+): Promise<RemovedManifest> {
+  const [row] = await transaction.query<{ id: number; size: number; mediaType: string }>(
+    `select r.id, m.size, m.media_type as "mediaType" from repositories r join manifests m on m.repository = r.id
+      where r.name = $1 and m.digest = $2 for key share of r for update of m`,
+    [repository, digest],
+  );
+  if (!row) throw unknownManifest({ digest });
+  const gone = await transaction.query<{ name: Tag }>(
+    `with gone as (delete from tags where repository = $1 and digest = $2 returning name),
+          noted as (insert into tag_events (repository, name, previous, actor) select $1, name, $2, $3 from gone)
+     select name from gone`,
+    [row.id, digest, actor.key],
+  );
+  await transaction.query(
+    `with named as (delete from manifest_references where repository = $1 and manifest = $2 returning digest, kind)
+     insert into reviews (kind, repository, digest)
+     select case when kind = 'manifest' then 'manifest' else 'blob' end, case when kind = 'manifest' then $1::bigint end, digest
+       from named order by 1, 3 on conflict do nothing`,
+    [row.id, digest],
+  );
+  await transaction.query('delete from manifests where repository = $1 and digest = $2', [row.id, digest]);
+  return { size: row.size, mediaType: row.mediaType, tags: gone.map((tag) => tag.name) };
+}
+
+export function unknownManifest(reference: Reference): RegistryError {
+  return new RegistryError('ManifestUnknown', 'no such manifest in this repository', { detail: { ...reference } });
+}
+
+/** An index may come before what it lists. */
+function mustBeThere(reference: ManifestReference): boolean {
+  return reference.required && reference.kind !== 'manifest';
+}
+
+/**
+ * Locks the blobs that must be in the repository, in one order, against removal and against being condemned (which wants
+ * the row FOR UPDATE); revives those that are condemned.
+ * @throws 'ManifestBlobUnknown', naming those that are not there.
+ */
+async function lockBlobs(transaction: Queries, repository: number, manifest: Manifest): Promise<void> {
+  const required = manifest.references.filter(mustBeThere).map((reference) => reference.digest);
+  if (required.length === 0) return;
+  const rows = await transaction.query<{ digest: Digest; condemned: boolean }>(
+    `select l.digest, b.condemned_at is not null as condemned from repository_blobs l join blobs b on b.digest = l.digest
+      where l.repository = $1 and l.digest = any($2::text[]) order by l.digest for key share of l, b`,
+    [repository, required],
+  );
+  const found = new Set(rows.map((row) => row.digest));
+  const missing = [...new Set(required)].filter((digest) => !found.has(digest));
+  if (missing.length > 0) {
+    throw new RegistryError(
+      'ManifestBlobUnknown',
+      `the manifest names ${missing.length === 1 ? 'a blob that is' : 'blobs that are'} not in this repository`,
+      {
+        detail: { missing: missing.slice(0, 100) },
+      },
+    );
+  }
+  if (rows.some((row) => row.condemned)) {
+    await transaction.query('update blobs set condemned_at = null where digest = any($1::text[])', [required]);
+  }
+}
+
+async function insertManifest(transaction: Queries, repository: number, push: ManifestPush): Promise<void> {
+  const { digest, payload, manifest } = push;
+  const named = manifest.references.filter((reference) => reference.kind !== 'subject');
+  await transaction.query(
+    `with stored as (
+       insert into manifests (repository, digest, media_type, artifact_type, subject, size, payload, annotations)
+       values ($1, $2, $3, $4, $5, $6, $7, $8)
+       on conflict (repository, digest) do update set media_type = excluded.media_type where manifests.media_type <> excluded.media_type)
+     insert into manifest_references (repository, manifest, digest, kind, media_type, size, blob)
+     select $1, $2, r.digest, r.kind, r.media_type, r.size, case when r.required then r.digest end
+       from unnest($9::text[], $10::text[], $11::text[], $12::bigint[], $13::boolean[]) as r (digest, kind, media_type, size, required)
+     on conflict do nothing`,
+    [
+      repository,
+      digest,
+      manifest.mediaType,
+      manifest.artifactType ?? null,
+      manifest.subject ?? null,
+      payload.length,
+      payload,
+      manifest.annotations ? JSON.stringify(manifest.annotations) : null,
+      named.map((reference) => reference.digest),
+      named.map((reference) => reference.kind),
+      named.map((reference) => reference.mediaType),
+      named.map((reference) => reference.size),
+      named.map(mustBeThere),
+    ],
+  );
+}
