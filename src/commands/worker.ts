@@ -24,6 +24,7 @@ import type { PausePoint } from '../storage/segment-store.js';
 import { askPrimary } from './ask-primary.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
 import { readCertificate, watchCertificate } from './certificate.js';
+import { loadContract, loadDocs } from './contract-files.js';
 import { departOnRequest } from './departure.js';
 import { addressError } from './listen-address.js';
 import { workerMetrics } from './metrics-worker.js';
@@ -104,6 +105,10 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     listMax: config.listMax,
     referrersMaxBytes: config.referrersMaxBytes,
     requestLimits: config,
+    loadContract,
+    loadDocs,
+    bodyMaxBytes: config.apiBodyMaxBytes,
+    corsOrigins: config.corsOrigins,
   });
   const handle = app.callback();
   const running = new Set<Promise<void>>();
