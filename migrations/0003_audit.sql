@@ -1,7 +1,6 @@
--- The record of every change. The transaction's id comes first, so that a transaction has one before it takes a number:
--- numbers up to one that was seen are decided when every transaction of that time has ended (metadata/seals.ts).
+-- The record of every change. Numbers are taken by running transactions and so arrive out of order; metadata/seals.ts says
+-- when those up to one are decided.
 create table audit_logs (
-  transaction xid8 not null default pg_current_xact_id(),
   id bigint generated always as identity constraint audit_logs_pk primary key,
   -- The key's id, and its name as it was then.
   actor text collate "C" not null,
@@ -20,10 +19,11 @@ create table audit_logs (
 create index audit_logs_created on audit_logs (created_at, id);
 create index audit_logs_actor on audit_logs (actor, created_at, id);
 create index audit_logs_action on audit_logs (action, created_at, id);
-create index audit_logs_resource on audit_logs (resource_type, resource_id, created_at, id);
+create index audit_logs_resource_type on audit_logs (resource_type, created_at, id);
+create index audit_logs_resource on audit_logs (resource_id, created_at, id);
 create index audit_logs_repository on audit_logs (repository, created_at, id) where repository is not null;
 
--- Each seals the rows first_id … last_id: a hash over the former seal's and over them.
+-- Each seals the rows first_id … last_id: a sha256 over the former seal's and over them (metadata/seals.ts).
 create table audit_seals (
   id bigint generated always as identity constraint audit_seals_pk primary key,
   first_id bigint not null constraint audit_seals_first unique,

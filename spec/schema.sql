@@ -35,7 +35,6 @@ create table artifacts (
 );
 
 create table audit_logs (
-  transaction xid8 default pg_current_xact_id() not null,
   id bigint generated always as identity not null,
   actor text collate "C" not null,
   actor_name text not null,
@@ -395,7 +394,8 @@ CREATE INDEX audit_logs_action ON public.audit_logs USING btree (action, created
 CREATE INDEX audit_logs_actor ON public.audit_logs USING btree (actor, created_at, id);
 CREATE INDEX audit_logs_created ON public.audit_logs USING btree (created_at, id);
 CREATE INDEX audit_logs_repository ON public.audit_logs USING btree (repository, created_at, id) WHERE (repository IS NOT NULL);
-CREATE INDEX audit_logs_resource ON public.audit_logs USING btree (resource_type, resource_id, created_at, id);
+CREATE INDEX audit_logs_resource ON public.audit_logs USING btree (resource_id, created_at, id);
+CREATE INDEX audit_logs_resource_type ON public.audit_logs USING btree (resource_type, created_at, id);
 CREATE INDEX deployment_events_deployment ON public.deployment_events USING btree (deployment_id, id);
 CREATE INDEX deployments_created ON public.deployments USING btree (created_at, id);
 CREATE INDEX deployments_environment ON public.deployments USING btree (environment, status, created_at, id);

@@ -29,6 +29,11 @@ const commands: Record<string, { about: string; load(): Promise<Run>; takesArgum
     load: async () => (await import('./commands/token.js')).tokenCommand,
     takesArguments: true,
   },
+  audit: {
+    about: 'verify that the audit log is as it was written',
+    load: async () => (await import('./commands/audit.js')).auditCommand,
+    takesArguments: true,
+  },
 };
 
 function help(): string {

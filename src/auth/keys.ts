@@ -1,20 +1,15 @@
 import { compare, hash } from 'bcrypt';
 import type { Database, Queries } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
+import { type Announced, announceAccess, type KeyFacts } from './changes.js';
 import type { Grant } from './grants.js';
 import { MAX_SECRET_BYTES, newKey, newKeyId, parseKey } from './key-text.js';
 import { ACCESS_CHANNEL } from './lease.js';
 
 /** A key as it is listed: never with its secret nor its hash. */
-export interface Key {
+export interface Key extends KeyFacts {
   readonly id: string;
-  readonly name: string;
-  readonly grants: readonly Grant[];
-  readonly readOnly: boolean;
-  /** False: revoked. */
-  readonly active: boolean;
   readonly createdAt: Date;
-  readonly expiresAt: Date | null;
   readonly lastUsedAt: Date | null;
 }
 
@@ -24,12 +19,6 @@ export interface NewKey {
   readonly readOnly: boolean;
   readonly expiresAt: Date | undefined;
 }
-
-/** Told of every change of keys inside its transaction. */
-export type KeyObserver = (
-  change: { readonly kind: 'key-created' | 'key-revoked'; readonly id: string },
-  transaction: Queries,
-) => Promise<void>;
 
 const ADMIN: readonly Grant[] = [{ repository: '**', actions: ['admin'] }];
 const MAX_NAME = 255;
@@ -43,7 +32,7 @@ export async function createKey(
   database: Database,
   key: NewKey,
   cost: number,
-  observers: readonly KeyObserver[] = [],
+  announced: Announced,
 ): Promise<{ id: string; text: string }> {
   if (key.name === '' || key.name.length > MAX_NAME)
     throw new RegistryError('ParameterInvalid', `the name of a key must have 1 to ${MAX_NAME} characters`);
@@ -57,27 +46,52 @@ export async function createKey(
       'insert into api_keys (name, key_prefix, key_hash, grants, read_only, expires_at) values ($1, $2, $3, $4, $5, $6)',
       [key.name, id, hashed, JSON.stringify(key.grants), key.readOnly, key.expiresAt ?? null],
     );
-    for (const observer of observers) await observer({ kind: 'key-created', id }, transaction);
+    const { name, grants, readOnly, expiresAt = null } = key;
+    const after = { name, grants, readOnly, active: true, expiresAt };
+    await announceAccess({ kind: 'key-created', id, after }, announced, transaction);
     await notifyKey(transaction, id);
   });
   return { id, text };
 }
 
 /** Stores a key of full access (its hash), replacing the one of the same id, also a revoked one. */
-export async function putAdminKey(database: Database, text: string, name: string, cost: number): Promise<void> {
+export async function putAdminKey(
+  database: Database,
+  text: string,
+  name: string,
+  cost: number,
+  announced: Announced,
+): Promise<void> {
   const { id, secret } = parseKey(text);
   if (Buffer.byteLength(secret) > MAX_SECRET_BYTES)
     throw new Error(`a key's secret may have at most ${MAX_SECRET_BYTES} bytes`);
   const hashed = await hash(secret, cost);
   await database.transaction(async (transaction) => {
+    const before = await lockKey(transaction, id);
     await transaction.query(
       `insert into api_keys (name, key_prefix, key_hash, grants) values ($1, $2, $3, $4)
        on conflict (key_prefix) do update
           set key_hash = excluded.key_hash, grants = excluded.grants, read_only = false, is_active = true, expires_at = null`,
       [name, id, hashed, JSON.stringify(ADMIN)],
     );
+    const after = { name: before?.name ?? name, grants: ADMIN, readOnly: false, active: true, expiresAt: null };
+    await announceAccess(
+      before ? { kind: 'key-changed', id, before, after, secretReplaced: true } : { kind: 'key-created', id, after },
+      announced,
+      transaction,
+    );
     await notifyKey(transaction, id);
   });
+}
+
+/** A key as it is now, its row held FOR UPDATE. */
+async function lockKey(transaction: Queries, id: string): Promise<KeyFacts | undefined> {
+  const [row] = await transaction.query<KeyFacts>(
+    `select name, grants, read_only as "readOnly", is_active as active, expires_at as "expiresAt"
+       from api_keys where key_prefix = $1 for update`,
+    [id],
+  );
+  return row;
 }
 
 /** All keys, the oldest first. */
@@ -93,20 +107,14 @@ export async function listKeys(queries: Queries): Promise<Key[]> {
  * REVOKED_MS, which whoever tells a person that it is done waits for.
  * @returns false if it was revoked already. @throws 'KeyUnknown'
  */
-export async function revokeKey(
-  database: Database,
-  id: string,
-  observers: readonly KeyObserver[] = [],
-): Promise<boolean> {
+export async function revokeKey(database: Database, id: string, announced: Announced): Promise<boolean> {
   return await database.transaction(async (transaction) => {
-    const [row] = await transaction.query<{ active: boolean }>(
-      'select is_active as active from api_keys where key_prefix = $1 for update',
-      [id],
-    );
-    if (!row) throw new RegistryError('KeyUnknown', 'there is no key of this id', { detail: { id } });
-    if (!row.active) return false;
+    const before = await lockKey(transaction, id);
+    if (!before) throw new RegistryError('KeyUnknown', 'there is no key of this id', { detail: { id } });
+    if (!before.active) return false;
     await transaction.query('update api_keys set is_active = false where key_prefix = $1', [id]);
-    for (const observer of observers) await observer({ kind: 'key-revoked', id }, transaction);
+    const after = { ...before, active: false };
+    await announceAccess({ kind: 'key-revoked', id, before, after }, announced, transaction);
     await notifyKey(transaction, id);
     return true;
   });

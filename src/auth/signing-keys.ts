@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Database, Queries } from '../database/connect.js';
+import { type Announced, announceAccess } from './changes.js';
 import { ACCESS_CHANNEL, Lease, LEASE_MS } from './lease.js';
 
 /** A key that signs tokens; `id` is the `kid` of the token. */
@@ -92,9 +93,10 @@ export class SigningKeys {
 }
 
 /** Makes every token that was ever given worthless, everywhere within REVOKED_MS; their holders log in anew. */
-export async function revokeAllTokens(database: Database): Promise<void> {
+export async function revokeAllTokens(database: Database, announced: Announced): Promise<void> {
   await database.transaction(async (transaction) => {
     await transaction.query('delete from signing_keys');
+    await announceAccess({ kind: 'tokens-revoked' }, announced, transaction);
     await notify(transaction);
   });
 }

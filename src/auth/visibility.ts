@@ -1,4 +1,5 @@
 import type { Database, Queries } from '../database/connect.js';
+import { type Announced, announceAccess } from './changes.js';
 import { matches } from './grants.js';
 import { ACCESS_CHANNEL, Lease } from './lease.js';
 
@@ -45,19 +46,27 @@ export async function setVisibility(
   database: Database,
   pattern: string,
   isPublic: boolean | undefined,
+  announced: Announced,
 ): Promise<boolean> {
   return await database.transaction(async (transaction) => {
-    const changed =
-      isPublic === undefined
-        ? await transaction.query('delete from visibility where pattern = $1 returning pattern', [pattern])
-        : await transaction.query(
-            `insert into visibility (pattern, is_public) values ($1, $2)
-             on conflict (pattern) do update set is_public = excluded.is_public
-              where visibility.is_public <> excluded.is_public returning pattern`,
-            [pattern, isPublic],
-          );
+    // One at a time: a rule that is not there yet has no row to lock.
+    await transaction.query(`select pg_advisory_xact_lock(hashtextextended('weighhouse visibility', 0))`);
+    const [rule] = await transaction.query<{ isPublic: boolean }>(
+      'select is_public as "isPublic" from visibility where pattern = $1',
+      [pattern],
+    );
+    const [before, after] = [rule?.isPublic ?? null, isPublic ?? null];
+    if (before === after) return false;
+    if (after === null) await transaction.query('delete from visibility where pattern = $1', [pattern]);
+    else
+      await transaction.query(
+        `insert into visibility (pattern, is_public) values ($1, $2)
+         on conflict (pattern) do update set is_public = excluded.is_public`,
+        [pattern, after],
+      );
+    await announceAccess({ kind: 'visibility-set', pattern, before, after }, announced, transaction);
     await transaction.query('select pg_notify($1, $2)', [ACCESS_CHANNEL, 'visibility']);
-    return changed.length > 0;
+    return true;
   });
 }
 

@@ -4,6 +4,7 @@ import { newKey, parseKey } from '../auth/key-text.js';
 import { findKeyHash, matchesKey, putAdminKey } from '../auth/keys.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
+import { locally } from './audit-access.js';
 
 const ADMIN = 'admin';
 
@@ -16,7 +17,7 @@ export async function ensureAdminKey(database: Database, config: Config): Promis
   if (config.adminKey !== '') {
     const stored = await findKeyHash(database, parseKey(config.adminKey).id);
     if (!stored || !(await matchesKey(config.adminKey, stored.hash)))
-      await putAdminKey(database, config.adminKey, 'REGISTRY_ADMIN_KEY', config.bcryptCost);
+      await putAdminKey(database, config.adminKey, 'REGISTRY_ADMIN_KEY', config.bcryptCost, locally());
     return undefined;
   }
   if (await findKeyHash(database, ADMIN)) return undefined;
@@ -25,7 +26,7 @@ export async function ensureAdminKey(database: Database, config: Config): Promis
   const kept = await readSecret(path);
   const key = kept || newKey(ADMIN);
   if (!kept) await writeSecret(path, `${key}\n`);
-  await putAdminKey(database, key, 'first admin key', config.bcryptCost);
+  await putAdminKey(database, key, 'first admin key', config.bcryptCost, locally());
   return key;
 }
 

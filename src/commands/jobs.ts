@@ -6,6 +6,7 @@ import { orphansJob } from '../gc/orphans.js';
 import { recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
 import type { Log } from '../log.js';
+import { sealJob } from '../metadata/seals.js';
 import { FilesystemRecords } from '../storage/record-store.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 
@@ -17,6 +18,7 @@ export function jobsOf(config: Config, database: Database, store: SegmentStore, 
     revokedJob(database, everyMs),
     removalsJob({ database, store, log, pause: () => undefined, everyMs, delaySeconds: config.removalDelay }),
     recordsJob(database, new FilesystemRecords(config.filesystemRoot), config.recordInterval * 1000),
+    sealJob(database, config.auditSealInterval * 1000),
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
   ];
 }

@@ -6,7 +6,7 @@ import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 import { isFailure, RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
-import { endSessionsOf } from '../registry/upload-sessions.js';
+import { locally } from './audit-access.js';
 import { readArguments, UsageError } from './usage.js';
 import { withDatabase } from './with-database.js';
 
@@ -20,7 +20,6 @@ weighhouse key revoke ID…
     ends keys, their tokens, their running requests and their uploads, and returns when that holds everywhere`;
 
 const HOUR_MS = 3_600_000;
-const ALL_SESSIONS = 1_000_000;
 
 /** `weighhouse key …` */
 export async function keyCommand(config: Config, log: Log, args: readonly string[]): Promise<void> {
@@ -61,7 +60,7 @@ const create: Verb = (config, [name, ...others], values) => {
   const expiresAt = values.expires === undefined ? undefined : parseExpiry(values.expires, Date.now());
   return async (database) => {
     const key = { name, grants, readOnly: values['read-only'] ?? false, expiresAt };
-    return `${(await createKey(database, key, config.bcryptCost)).text}\n`;
+    return `${(await createKey(database, key, config.bcryptCost, locally())).text}\n`;
   };
 };
 
@@ -80,11 +79,7 @@ const revoke: Verb = (_config, ids) => {
     const unknown: string[] = [];
     for (const id of ids) {
       try {
-        const revoked = await revokeKey(database, id, [
-          async (change, transaction) => {
-            await endSessionsOf(transaction, [change.id], ALL_SESSIONS);
-          },
-        ]);
+        const revoked = await revokeKey(database, id, locally());
         said += revoked ? `revoked ${id}\n` : `${id} was revoked before\n`;
       } catch (error) {
         if (!isFailure(error, 'KeyUnknown')) throw error;

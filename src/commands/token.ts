@@ -3,6 +3,7 @@ import { REVOKED_MS } from '../auth/lease.js';
 import { revokeAllTokens } from '../auth/signing-keys.js';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
+import { locally } from './audit-access.js';
 import { readArguments, UsageError } from './usage.js';
 import { withDatabase } from './with-database.js';
 
@@ -19,7 +20,7 @@ export async function tokenCommand(config: Config, log: Log, args: readonly stri
   }
   if (positionals.join(' ') !== 'revoke-all') throw new UsageError(USAGE);
   await withDatabase(config, log, async (database) => {
-    await revokeAllTokens(database);
+    await revokeAllTokens(database, locally());
     await sleep(REVOKED_MS);
   });
   process.stdout.write('all tokens are revoked\n');

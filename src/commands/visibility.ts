@@ -5,6 +5,7 @@ import { listVisibility, setVisibility } from '../auth/visibility.js';
 import type { Config } from '../config.js';
 import { RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
+import { locally } from './audit-access.js';
 import { readArguments, UsageError } from './usage.js';
 import { withDatabase } from './with-database.js';
 
@@ -35,7 +36,7 @@ export async function visibilityCommand(config: Config, log: Log, args: readonly
     throw new UsageError(USAGE);
   const known = checkPattern(pattern);
   const changed = await withDatabase(config, log, async (database) => {
-    const done = await setVisibility(database, known, wanted[verb as keyof typeof wanted]);
+    const done = await setVisibility(database, known, wanted[verb as keyof typeof wanted], locally());
     // By then it holds in every process.
     await sleep(REVOKED_MS);
     return done;

@@ -15,6 +15,7 @@ import { createHttpServer } from '../http/server.js';
 import { secureContextOf } from '../http/tls.js';
 import type { Log } from '../log.js';
 import { auditChanges } from '../metadata/audit.js';
+import { AuditedReads } from '../metadata/audit-reads.js';
 import { recordBy } from '../registry/changes.js';
 import { createRegistry } from '../registry/registry.js';
 import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
@@ -22,6 +23,7 @@ import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
 import { askPrimary } from './ask-primary.js';
+import { auditedReads } from './audited-reads.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
 import { readCertificate, watchCertificate } from './certificate.js';
 import { loadContract, loadDocs } from './contract-files.js';
@@ -75,6 +77,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     if (id) registry.uploads.oust(id, Number(epoch));
   });
   const authenticator = await createAuthenticator(config, database);
+  const reads = new AuditedReads({ queries: database, covers: auditedReads(config), log });
   const requests = new RunningRequests((identity) => authenticator.isAlive(identity), log);
   const watching = await watchAccess(authenticator, requests, listener, log);
   const metrics = workerMetrics({
@@ -88,6 +91,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     ...registry,
     ...primary,
     authenticator,
+    reads,
     running: requests,
     client: { trustedProxies: config.trustedProxies, publicUrl: config.publicUrl },
     log,
@@ -137,6 +141,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     // Requests whose connections were broken off still record what they have.
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
     await watching.stop();
+    await reads.stop();
     await listener.close();
     await database.close();
     await primary.sayLast();

@@ -9,7 +9,7 @@ import { isModelLike, wantsConfig } from '../weights/packaging.js';
 import { readTag } from '../weights/tag.js';
 import { attach } from './artifact-rows.js';
 import { adoptTags } from './adoption.js';
-import { readConfig } from './config-blob.js';
+import { readConfigBlob } from './config-blob.js';
 import { findLive, refuseLive } from './live.js';
 import { createModelOf, lockRepository } from './model-changes.js';
 import { contentOf } from './release-content.js';
@@ -24,7 +24,7 @@ type Pushed = Extract<Change, { kind: 'manifest-pushed' }>;
 export function inspectPushes(database: Database, blobs: Blobs): PushInspector {
   return async ({ repository, manifest, tags }) => {
     if (manifest.subject !== undefined || !isModelLike(manifest)) return { alone: false };
-    const config = wantsConfig(manifest) ? await readConfig(blobs, repository, manifest) : undefined;
+    const config = wantsConfig(manifest) ? await readConfigBlob(blobs, repository, manifest) : undefined;
     if (tags.length === 0) return { alone: false, config };
     const models = await database.query(
       'select from repositories r join models m on m.repository_id = r.id where r.name = $1',

@@ -18,6 +18,8 @@ export interface Descriptor {
   /** The content itself, in base64; known to have `size` and `digest`. */
   readonly data?: string;
   readonly platform?: Platform;
+  /** Ollama's, and no part of the specification: the path of a tensor or a config in the model. */
+  readonly name?: string;
 }
 
 const names = ['mediaType', 'digest', 'size', 'artifactType', 'annotations', 'urls', 'data', 'platform'];
@@ -45,6 +47,8 @@ export function parseDescriptor(value: unknown, field: string): Descriptor {
     ...(urls !== undefined && { urls }),
     ...(data !== undefined && { data }),
     ...(platform !== undefined && { platform: requireObject(platform, `${field}.platform`, []) }),
+    // Elsewhere it may be anything.
+    ...(typeof object.name === 'string' && object.name !== '' && { name: object.name }),
   };
 }
 

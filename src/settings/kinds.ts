@@ -66,6 +66,15 @@ export function choice<const Word extends string>(
   return { name, fallback: words[0], unit: words.join(', '), about, parse };
 }
 
+/** Words, separated by commas; those who use them know which are right. */
+export function list(name: string, unit: string, about: string): Setting<readonly string[]> {
+  const parse = (value: string) => {
+    const words = value.split(',').map((word) => word.trim());
+    return words.filter((word) => word !== '');
+  };
+  return { name, fallback: '', unit: `${unit}, by commas`, about, parse };
+}
+
 /** Addresses and networks, separated by commas. */
 export function networks(name: string, about: string): Setting<BlockList> {
   const parse = (value: string) => {

@@ -54,7 +54,7 @@ const labels: ReadonlySet<string> = new Set(
 const bitsPerWeight = /^[1-9]\d?(?:\.\d{1,2})?bpw$/;
 
 /** The longest label that is known, in characters. */
-export const longestLabel = Math.max('12.25bpw'.length, ...[...labels].map((label) => label.length));
+const longestLabel = Math.max('12.25bpw'.length, ...[...labels].map((label) => label.length));
 
 /** Other names of the same thing. */
 const aliases: ReadonlyMap<string, string> = new Map([
@@ -94,4 +94,46 @@ export function isSameQuantization(one: string, other: string): boolean {
 function meaningOf(label: string): string {
   const folded = fold(label);
   return aliases.get(folded) ?? folded;
+}
+
+/** What stands between a label and the rest of a tag or a file's name. */
+const separator = /[-_./]/;
+
+/**
+ * The longest label that ends at `end` and begins `text` or follows a separator; undefined if there is none. Looks at no
+ * more of the text than the longest label has.
+ */
+export function labelEndingAt(text: string, end: number): string | undefined {
+  for (let start = Math.max(0, end - longestLabel); start < end; start++) {
+    if (start > 0 && !separator.test(text.charAt(start - 1))) continue;
+    const label = text.slice(start, end);
+    if (isQuantization(label)) return label;
+  }
+  return undefined;
+}
+
+/**
+ * The label that stands last in the path of a file: `Q4_K_M` of `tiny-f16/tiny-Q4_K_M-00001-of-00002.gguf`. Undefined if
+ * there is none. The time is linear.
+ */
+export function lastQuantization(path: string): string | undefined {
+  for (let end = path.length; end > 0; end--) {
+    const isEnd = end === path.length || separator.test(path.charAt(end));
+    const label = isEnd ? labelEndingAt(path, end) : undefined;
+    if (label !== undefined) return label;
+  }
+  return undefined;
+}
+
+/** llama.cpp's `llama_ftype`, which GGUF files keep as `general.file_type`; not ggml's enumeration of the same name. */
+const fileTypes: readonly string[] = [
+  ...['F32', 'F16', 'Q4_0', 'Q4_1', 'Q4_1_SOME_F16', 'Q4_2', 'Q4_3', 'Q8_0', 'Q5_0', 'Q5_1', 'Q2_K', 'Q3_K_S'],
+  ...['Q3_K_M', 'Q3_K_L', 'Q4_K_S', 'Q4_K_M', 'Q5_K_S', 'Q5_K_M', 'Q6_K', 'IQ2_XXS', 'IQ2_XS', 'Q2_K_S', 'IQ3_XS'],
+  ...['IQ3_XXS', 'IQ1_S', 'IQ4_NL', 'IQ3_S', 'IQ3_M', 'IQ2_S', 'IQ2_M', 'IQ4_XS', 'IQ1_M', 'BF16', 'Q4_0_4_4'],
+  ...['Q4_0_4_8', 'Q4_0_8_8', 'TQ1_0', 'TQ2_0', 'MXFP4_MOE', 'NVFP4', 'Q1_0', 'Q2_0'],
+];
+
+/** The label of a `general.file_type`, written as a number; undefined where it is none that is known. */
+export function labelOfFileType(text: string | undefined): string | undefined {
+  return text !== undefined && /^\d{1,4}$/.test(text) ? fileTypes[Number(text)] : undefined;
 }

@@ -1,5 +1,5 @@
 import { type Tag, parseTag } from '../oci/name.js';
-import { isQuantization, longestLabel } from './quantization.js';
+import { labelEndingAt } from './quantization.js';
 
 /**
  * What a tag is in the repository of a model: a release, an alias such as `latest`, or `other`, which is neither (the
@@ -29,11 +29,9 @@ const attached = /^sha(?:256|512)-[0-9a-f]{64}/i;
  */
 export function readTag(tag: Tag | string): TagMeaning {
   if (!isTag(tag) || attached.test(tag)) return { kind: 'other' };
-  for (let start = Math.max(0, tag.length - longestLabel); start < tag.length; start++) {
-    const ofLabel = start === 0 || isSeparator(tag[start - 1]);
-    const label = tag.slice(start);
-    if (!ofLabel || !isQuantization(label)) continue;
-    return { kind: 'release', version: tag.slice(0, Math.max(0, start - 1)), quantization: label };
+  const label = labelEndingAt(tag, tag.length);
+  if (label !== undefined) {
+    return { kind: 'release', version: tag.slice(0, -label.length - 1), quantization: label };
   }
   return /^v?\d/i.test(tag) ? { kind: 'release', version: tag, quantization: null } : { kind: 'alias' };
 }
@@ -68,10 +66,6 @@ function means(tag: string, version: string, quantization: string | null): boole
     meaning.version.toLowerCase() === version.toLowerCase() &&
     meaning.quantization?.toLowerCase() === quantization?.toLowerCase()
   );
-}
-
-function isSeparator(character: string | undefined): boolean {
-  return separators.some((separator) => separator === character);
 }
 
 function isTag(text: string): boolean {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { setVisibility } from '../../src/auth/visibility.js';
-import { bearer, makeKey, onDatabase } from '../support/keys.js';
+import { bearer, makeKey, onDatabase, UNHEARD } from '../support/keys.js';
 import { ADMIN_KEY, startServer, type TestServer } from '../support/server.js';
 import { digestOf, pushBlob } from './content.js';
 import { exchange } from './wire.js';
@@ -12,9 +12,9 @@ const SETTLED_MS = 1_000;
 async function started(mode: string): Promise<TestServer> {
   const server = await startServer({ environment: { REGISTRY_ANONYMOUS: mode } });
   await onDatabase(server, async (database) => {
-    await setVisibility(database, 'open/**', true);
-    await setVisibility(database, 'open/closed', false);
-    await setVisibility(database, 'closed/*', false);
+    await setVisibility(database, 'open/**', true, UNHEARD);
+    await setVisibility(database, 'open/closed', false, UNHEARD);
+    await setVisibility(database, 'closed/*', false, UNHEARD);
   });
   for (const name of ['team/model', 'open/model', 'open/closed', 'closed/model']) {
     await pushBlob(server, name, BYTES);

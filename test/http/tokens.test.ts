@@ -10,6 +10,7 @@ import {
   revoke,
   type TestKey,
   type TokenAnswer,
+  UNHEARD,
 } from '../support/keys.js';
 import { AUTHORIZATION, startServer, type TestServer } from '../support/server.js';
 import { expectError, pushBlob } from './content.js';
@@ -202,7 +203,7 @@ describe('the token endpoint', () => {
 
   it('ends tokens and refresh tokens with the secret of a key that gets another one', async () => {
     const replace = async (text: string) =>
-      await onDatabase(server, (database) => putAdminKey(database, text, 'replaced', 4));
+      await onDatabase(server, (database) => putAdminKey(database, text, 'replaced', 4, UNHEARD));
     const settled = async () => await new Promise((resolve) => setTimeout(resolve, 1_000));
     await replace('wh_replaced_first-secret');
     await settled();

@@ -2,10 +2,14 @@
 import type { Grant } from '../../src/auth/grants.js';
 import { createKey, revokeKey } from '../../src/auth/keys.js';
 import { connect, type Database } from '../../src/database/connect.js';
-import { endSessionsOf } from '../../src/registry/upload-sessions.js';
+import { endSessions } from '../../src/commands/audit-access.js';
+import { ACTOR } from './rooms.js';
 import type { TestServer } from './server.js';
 
 const COST = 4;
+
+/** For a change that nobody is told of. */
+export const UNHEARD = { actor: ACTOR, observers: [] };
 
 export interface TestKey {
   readonly id: string;
@@ -36,19 +40,13 @@ export async function makeKey(
   });
   const { readOnly = false, expiresAt } = options;
   const key = { name: 'of a test', grants: parsed, readOnly, expiresAt };
-  const { id, text } = await onDatabase(server, (database) => createKey(database, key, COST));
+  const { id, text } = await onDatabase(server, (database) => createKey(database, key, COST, UNHEARD));
   return { id, text, authorization: basic(text) };
 }
 
 /** Revokes a key as `weighhouse key revoke` does, but does not wait until it holds. */
 export async function revoke(server: TestServer, id: string): Promise<void> {
-  await onDatabase(server, (database) =>
-    revokeKey(database, id, [
-      async (change, transaction) => {
-        await endSessionsOf(transaction, [change.id], 1_000);
-      },
-    ]),
-  );
+  await onDatabase(server, (database) => revokeKey(database, id, { actor: ACTOR, observers: [endSessions] }));
 }
 
 export function basic(password: string, user = 'anyone'): string {

@@ -8,6 +8,7 @@ import {
   parseRangeHeader,
   unsatisfiedContentRange,
 } from '../../oci/range.js';
+import type { ReadObserver } from '../../metadata/audit-reads.js';
 import type { Blob, Blobs, OpenableBlob } from '../../registry/blobs.js';
 import { actorOf, type Context } from '../context.js';
 import { sendBody } from '../send.js';
@@ -20,12 +21,13 @@ export interface BlobRoutesOptions {
   readonly rangesMax: number;
   /** nginx's internal location for the store's folder, or empty. */
   readonly xAccelPrefix: string;
+  readonly reads: ReadObserver;
 }
 
 const OCTETS = 'application/octet-stream';
 
 /** The handlers of blobs (distribution-spec, "Pulling blobs", "Deleting Blobs"; ranges as RFC 9110 section 14). */
-export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRoutesOptions) {
+export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix, reads }: BlobRoutesOptions) {
   /** HEAD (end-2): from the database alone. */
   async function head(ctx: Context): Promise<void> {
     const blob = await blobs.get(...pulled(ctx));
@@ -56,6 +58,8 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
       ctx.status = 200;
       ctx.body = '';
       ctx.set('X-Accel-Redirect', xAccelPrefix + blob.wholeObject);
+      // How many bytes of it nginx will send is its own affair.
+      note(ctx, blob, { range: ctx.get('Range').slice(0, 200) || null });
       return;
     }
     const ranges = ifRangeMatches(ctx.get('If-Range') || undefined, etag)
@@ -81,6 +85,7 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
   async function sendOne(ctx: Context, blob: OpenableBlob, status: number, range: ByteRange): Promise<void> {
     const bytes = await blob.open(range);
     begin(ctx, status, range.end - range.start);
+    note(ctx, blob, { start: range.start, bytes: range.end - range.start });
     try {
       await sendBody(ctx.req, ctx.res, bytes, idleMs);
     } finally {
@@ -113,11 +118,18 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
     }
     ctx.set('Content-Type', `multipart/byteranges; boundary=${boundary}`);
     begin(ctx, 206, length);
+    note(ctx, blob, { ranges: ranges.length, bytes: ranges.reduce((sum, { start, end }) => sum + end - start, 0) });
     try {
       await sendBody(ctx.req, ctx.res, parts(), idleMs);
     } finally {
       await first?.[Symbol.asyncDispose]();
     }
+  }
+
+  /** For the record: the answer has begun, whether or not the client takes all of it. */
+  function note(ctx: Context, { digest, size }: Blob, part: Readonly<Record<string, unknown>>): void {
+    const { repository } = ctx.state;
+    reads.note(repository, () => ({ actor: actorOf(ctx), what: 'blob', digest, details: { size, ...part } }));
   }
 
   /** DELETE (end-10). */

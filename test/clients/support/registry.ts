@@ -29,8 +29,13 @@ export const mochaHooks = {
 };
 
 /** Asks the registry without a client between: for what a client doesn't show, and for what has to be gone. */
-export function ask(method: string, path: string, headers: Record<string, string> = {}): Promise<Response> {
+export function ask(
+  method: string,
+  path: string,
+  headers: Record<string, string> = {},
+  body?: Uint8Array,
+): Promise<Response> {
   const { url, user, key } = registry();
   const authorization = `Basic ${Buffer.from(`${user}:${key}`).toString('base64')}`;
-  return fetch(`${url}${path}`, { method, headers: { authorization, ...headers } });
+  return fetch(`${url}${path}`, { method, headers: { authorization, ...headers }, ...(body && { body }) });
 }

@@ -10,6 +10,8 @@ export async function isAlive(pid: number): Promise<boolean> {
 
 /** Sends a signal; a process that is gone is as good. */
 export function signal(pid: number, name: NodeJS.Signals): void {
+  // 0 and less are groups of processes, and the suite is in one of them.
+  if (pid <= 1) throw new RangeError(`no process has the pid ${pid} here`);
   try {
     process.kill(pid, name);
   } catch (error) {

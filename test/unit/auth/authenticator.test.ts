@@ -6,6 +6,7 @@ import { setVisibility } from '../../../src/auth/visibility.js';
 import { connect, type Database } from '../../../src/database/connect.js';
 import { isFailure } from '../../../src/errors.js';
 import { parseRepositoryName } from '../../../src/oci/name.js';
+import { UNHEARD } from '../../support/keys.js';
 import { createDatabase, type TestDatabase } from '../../support/postgres.js';
 
 const ADDRESS = '192.0.2.1';
@@ -51,6 +52,7 @@ describe('a process that is told of a change', () => {
       database,
       { name: 'x', grants: [{ repository: '**', actions: ['pull'] }], readOnly: false, expiresAt: undefined },
       4,
+      UNHEARD,
     );
 
   it('believes in a revoked key no longer, nor in its tokens', async () => {
@@ -58,7 +60,7 @@ describe('a process that is told of a change', () => {
     const { token, refreshToken = '' } = await authenticator.giveToken(await secret(text), REQUEST);
     const { identity } = await bearer(token);
     expect(await outcome(authenticator.refresh(refreshToken))).to.equal('passed');
-    await revokeKey(database, id);
+    await revokeKey(database, id, UNHEARD);
     authenticator.onChange(`key ${id}`);
     expect(await authenticator.isAlive(identity)).to.equal(false);
     const outcomes = [secret(text), bearer(token), authenticator.refresh(refreshToken)].map(outcome);
@@ -66,9 +68,9 @@ describe('a process that is told of a change', () => {
   });
 
   it('believes in the former secret of a key no longer, nor in the tokens given for it', async () => {
-    await putAdminKey(database, 'wh_two_first', 'x', 4);
+    await putAdminKey(database, 'wh_two_first', 'x', 4, UNHEARD);
     const { token, refreshToken = '' } = await authenticator.giveToken(await secret('wh_two_first'), REQUEST);
-    await putAdminKey(database, 'wh_two_second', 'x', 4);
+    await putAdminKey(database, 'wh_two_second', 'x', 4, UNHEARD);
     authenticator.onChange('key two');
     const outcomes = [secret('wh_two_first'), bearer(token), authenticator.refresh(refreshToken)].map(outcome);
     expect(await Promise.all(outcomes)).to.deep.equal(Array(3).fill('Unauthorized'));
@@ -78,10 +80,10 @@ describe('a process that is told of a change', () => {
   it('knows at once what has become public or private', async () => {
     const decision = async () => (await authenticator.authenticate(NOTHING, ADDRESS)).decide('pull', NAME);
     expect(await decision()).to.equal('challenge');
-    await setVisibility(database, NAME, true);
+    await setVisibility(database, NAME, true, UNHEARD);
     authenticator.onChange('visibility');
     expect(await decision()).to.equal('allowed');
-    await setVisibility(database, NAME, undefined);
+    await setVisibility(database, NAME, undefined, UNHEARD);
     authenticator.onChange('visibility');
     expect(await decision()).to.equal('challenge');
   });
@@ -90,7 +92,7 @@ describe('a process that is told of a change', () => {
     const { text } = await made();
     const { token } = await authenticator.giveToken(await secret(text), REQUEST);
     expect(await outcome(bearer(token))).to.equal('passed');
-    await revokeAllTokens(database);
+    await revokeAllTokens(database, UNHEARD);
     authenticator.onChange('signing-keys');
     expect(await outcome(bearer(token))).to.equal('Unauthorized');
   });

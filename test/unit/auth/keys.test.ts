@@ -15,6 +15,7 @@ import { LEASE_MS } from '../../../src/auth/lease.js';
 import { Throttle } from '../../../src/auth/throttle.js';
 import { connect, type Database } from '../../../src/database/connect.js';
 import { isFailure } from '../../../src/errors.js';
+import { UNHEARD } from '../../support/keys.js';
 import { createDatabase, type TestDatabase } from '../../support/postgres.js';
 
 const COST = 4;
@@ -36,7 +37,7 @@ describe('keys', () => {
   });
 
   const made = async (expiresAt?: Date) =>
-    await createKey(database, { name: 'one', grants: PULL, readOnly: false, expiresAt }, COST);
+    await createKey(database, { name: 'one', grants: PULL, readOnly: false, expiresAt }, COST, UNHEARD);
   const checkOf = (limits = { perAddress: PLENTY, perKey: PLENTY }) => {
     const rows = new KeyRows(database);
     return { rows, keys: new KeyCheck(rows, new Throttle(limits)) };
@@ -90,11 +91,11 @@ describe('keys', () => {
 
   it('that are longer than bcrypt looks are refused and not cut', async () => {
     const long = 'x'.repeat(72);
-    await putAdminKey(database, `wh_long_${long}`, 'long', COST);
+    await putAdminKey(database, `wh_long_${long}`, 'long', COST, UNHEARD);
     const { keys } = checkOf();
     expect((await keys.check(`wh_long_${long}`, ADDRESS)).id).to.equal('long');
     expect(await outcome(keys, `wh_long_${long}y`)).to.equal('Unauthorized');
-    const stored = await putAdminKey(database, `wh_longer_${long}y`, 'longer', COST).then(
+    const stored = await putAdminKey(database, `wh_longer_${long}y`, 'longer', COST, UNHEARD).then(
       () => 'stored',
       () => 'refused',
     );
@@ -103,7 +104,7 @@ describe('keys', () => {
 
   it('are checked one after the other', async () => {
     const key = { name: 'one', grants: PULL, readOnly: false, expiresAt: undefined };
-    const slow = await createKey(database, key, 11);
+    const slow = await createKey(database, key, 11, UNHEARD);
     const fast = await made();
     const { keys } = checkOf();
     const order: string[] = [];
@@ -132,13 +133,13 @@ describe('keys', () => {
     const { id, text } = await made();
     const { keys, rows } = checkOf();
     await keys.check(text, ADDRESS);
-    expect(await revokeKey(database, id)).to.equal(true);
+    expect(await revokeKey(database, id, UNHEARD)).to.equal(true);
     rows.end(id);
     expect(await outcome(keys, text)).to.equal('Unauthorized');
-    expect(await revokeKey(database, id)).to.equal(false);
+    expect(await revokeKey(database, id, UNHEARD)).to.equal(false);
     const second = await made();
     await keys.check(second.text, ADDRESS);
-    await revokeKey(database, second.id);
+    await revokeKey(database, second.id, UNHEARD);
     await untilLeasesEnd();
     expect(await outcome(keys, second.text)).to.equal('Unauthorized');
   });
@@ -171,10 +172,10 @@ describe('keys', () => {
 
   it('that get another secret forget the former one', async () => {
     const { keys, rows } = checkOf();
-    await putAdminKey(database, 'wh_turned_first', 'turned', COST);
+    await putAdminKey(database, 'wh_turned_first', 'turned', COST, UNHEARD);
     await keys.check('wh_turned_first', ADDRESS);
     expect(await outcome(keys, 'wh_turned_second')).to.equal('Unauthorized');
-    await putAdminKey(database, 'wh_turned_second', 'turned', COST);
+    await putAdminKey(database, 'wh_turned_second', 'turned', COST, UNHEARD);
     rows.end('turned');
     expect(await outcome(keys, 'wh_turned_first')).to.equal('Unauthorized');
     expect(await outcome(keys, 'wh_turned_second')).to.equal('passed');
@@ -182,10 +183,10 @@ describe('keys', () => {
 
   it('can not be revoked if there are none of that id, nor made without a name or for a time that is over', async () => {
     for (const [work, failure] of [
-      [() => revokeKey(database, 'nobody'), 'KeyUnknown'],
+      [() => revokeKey(database, 'nobody', UNHEARD), 'KeyUnknown'],
       [() => made(new Date(0)), 'ParameterInvalid'],
       [
-        () => createKey(database, { name: '', grants: [], readOnly: false, expiresAt: undefined }, COST),
+        () => createKey(database, { name: '', grants: [], readOnly: false, expiresAt: undefined }, COST, UNHEARD),
         'ParameterInvalid',
       ],
     ] as const) {

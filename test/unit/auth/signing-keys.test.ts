@@ -4,6 +4,7 @@ import { revokeAllTokens, SigningKeys } from '../../../src/auth/signing-keys.js'
 import { fingerprintOf, Tokens } from '../../../src/auth/tokens.js';
 import { connect, type Database } from '../../../src/database/connect.js';
 import { isFailure } from '../../../src/errors.js';
+import { UNHEARD } from '../../support/keys.js';
 import { createDatabase, type TestDatabase } from '../../support/postgres.js';
 
 const CLAIMS = {
@@ -90,7 +91,7 @@ describe('keys that sign', () => {
     const keys = node();
     const tokens = new Tokens(keys);
     const token = await tokens.signAccess(CLAIMS, 60);
-    await revokeAllTokens(database);
+    await revokeAllTokens(database, UNHEARD);
     keys.end();
     const error: unknown = await tokens.verifyAccess(token).catch((thrown: unknown) => thrown);
     expect(isFailure(error, 'Unauthorized')).to.equal(true);

@@ -1,0 +1,253 @@
+import { brokenConstraint, type Queries } from '../database/connect.js';
+import { isFailure } from '../errors.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/name.js';
+import { removeManifest } from '../registry/manifest-rows.js';
+import { formatOf } from '../weights/format.js';
+import { safePath } from '../weights/untrusted.js';
+import { type Artifact, type ArtifactPlace, getArtifact } from './artifacts.js';
+import { attachFile } from './attach.js';
+import { writeAudit } from './audit.js';
+import { conflict, digestField, invalid, invalidField } from './failures.js';
+import { holdRelease } from './release-changes.js';
+import { getRelease, type Release } from './releases.js';
+import type { FollowedModel } from './release-rows.js';
+import type { Caller } from './rights.js';
+
+/** What a caller writes of a new artifact: a blob that the model's repository holds. */
+export interface NewArtifact {
+  readonly release_id: string;
+  readonly digest: string;
+  readonly name?: string;
+  readonly path?: string;
+  readonly media_type?: string;
+  /** Of the manifest that attaches it, on a published release. */
+  readonly artifact_type?: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+/** What can be changed; absent: not said. */
+export interface ArtifactInput {
+  readonly name?: string;
+  readonly path?: string | null;
+  readonly media_type?: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+const OCTETS = 'application/octet-stream';
+
+/**
+ * Where a file for a release goes: its repository, known to be one that the caller may write.
+ * @throws 'Invalid' naming `release_id`, 'Denied'
+ */
+export async function placeOf(queries: Queries, caller: Caller, releaseId: string): Promise<Release> {
+  const release = await getRelease(queries, caller.rights, releaseId).catch((error: unknown) => {
+    throw isFailure(error, 'NotFound') ? invalidField('release_id', 'no such release') : error;
+  });
+  caller.rights.require('push', release.image_repository);
+  if (release.status === 'withdrawn')
+    throw conflict('A withdrawn release takes no files', [{ type: 'release', id: release.id, tag: release.tag }]);
+  return release;
+}
+
+/**
+ * Adds a file to a release: to a draft as one of its files, to a published one as a referrer of its manifest, for which the
+ * empty config has to be in the repository.
+ * @throws 'Invalid' for a digest that is not there, 'Conflict' for a path that is taken
+ */
+export async function createArtifact(transaction: Queries, caller: Caller, input: NewArtifact): Promise<Artifact> {
+  const { id } = await placeOf(transaction, caller, input.release_id);
+  const { release, model } = await holdRelease(transaction, caller, id, 'push');
+  const file = { ...nameOf(input), digest: digestField(input.digest), mediaType: input.media_type ?? OCTETS };
+  const size = await holdBlob(transaction, model, file.digest);
+  const made =
+    release.status === 'draft'
+      ? await addToDraft(transaction, caller, release, model, { ...file, size })
+      : await attachFile(transaction, caller, release, model, { ...file, size, artifactType: input.artifact_type });
+  if (input.metadata !== undefined)
+    await transaction.query('update artifacts set metadata = $2 where id = $1', [made, JSON.stringify(input.metadata)]);
+  const { artifact } = await getArtifact(transaction, caller.rights, made);
+  await audit(transaction, caller, 'artifact.create', artifact, release.image_repository, { after: artifact });
+  return artifact;
+}
+
+/** A file's name and path as they were asked for; one of them says the other. @throws 'Invalid' */
+export function nameOf(input: Pick<NewArtifact, 'name' | 'path'>): { readonly name: string; readonly path: string } {
+  const path = input.path ?? input.name;
+  if (path === undefined) throw invalid({ loc: ['body', 'name'], msg: 'name or path is needed', type: 'missing' });
+  const field = input.path === undefined ? 'name' : 'path';
+  if (safePath(path) !== path)
+    throw invalidField(field, 'not a path below a folder: parts separated by /, none of them empty, . or ..');
+  return { name: input.name ?? path.slice(path.lastIndexOf('/') + 1), path };
+}
+
+/** Holds a blob in the repository until the transaction ends. @returns its size in bytes. @throws 'Invalid' */
+async function holdBlob(transaction: Queries, model: FollowedModel, digest: Digest): Promise<number> {
+  const [row] = await transaction.query<{ size: number }>(
+    `select b.size from repository_blobs l join blobs b on b.digest = l.digest
+      where l.repository = $1 and l.digest = $2 and b.condemned_at is null and b.quarantined_at is null for key share of l, b`,
+    [model.repository_id, digest],
+  );
+  if (!row) throw invalidField('digest', "no blob of the model's repository has this digest; upload it first");
+  return row.size;
+}
+
+interface File {
+  readonly name: string;
+  readonly path: string;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** In bytes. */
+  readonly size: number;
+}
+
+async function addToDraft(
+  transaction: Queries,
+  caller: Caller,
+  release: Release,
+  model: FollowedModel,
+  file: File,
+): Promise<string> {
+  const taken = await transaction.query<{ id: string; path: string }>(
+    `select id, path from artifacts where release_id = $1 and blob is not null
+        and (path = $2 or starts_with(path, $2 || '/') or starts_with($2, path || '/'))`,
+    [release.id, file.path],
+  );
+  if (taken.length > 0)
+    throw conflict(
+      'Another file of this draft has this path, or lies above or below it',
+      taken.map(({ id, path }) => ({ type: 'artifact', id, path })),
+    );
+  const [row] = await transaction.query<{ id: string }>(
+    `insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, repository, blob, created_by)
+     values ($1, $2, 'layer', (select count(*) from artifacts where release_id = $1), $3, $4, $5, $6, $4, $7, $8, $4, $9) returning id`,
+    [
+      release.id,
+      file.name,
+      file.mediaType,
+      file.digest,
+      file.size,
+      file.path,
+      formatOf(file.mediaType, file.path) ?? null,
+      model.repository_id,
+      caller.actor.key,
+    ],
+  );
+  await touchDraft(transaction, release.id);
+  if (!row) throw new Error('the artifact was not stored');
+  return row.id;
+}
+
+/** A draft is as large as its files. */
+async function touchDraft(transaction: Queries, release: string): Promise<void> {
+  await transaction.query(
+    `update releases set updated_at = now(),
+            size_bytes = (select coalesce(sum(size_bytes), 0) from artifacts where release_id = $1 and blob is not null)
+      where id = $1 and status = 'draft'`,
+    [release],
+  );
+}
+
+/** Changes an artifact. Path and media type of what is published are fixed. @throws 'Conflict' */
+export async function changeArtifact(
+  transaction: Queries,
+  caller: Caller,
+  id: string,
+  input: ArtifactInput,
+  how: 'replace' | 'merge',
+): Promise<Artifact> {
+  const { before, place } = await hold(transaction, caller, id, 'push');
+  caller.expect(before);
+  const said: ArtifactInput = how === 'merge' ? input : { metadata: {}, ...input };
+  const { name = before.name, media_type = before.media_type, metadata = before.metadata } = said;
+  const path = said.path === undefined ? before.path : said.path;
+  const draft = place.release_status === 'draft';
+  if (!draft && (path !== before.path || media_type !== before.media_type))
+    throw conflict('Path and media type of what is published are fixed', [{ type: 'release', id: before.release_id }]);
+  if (draft && path !== before.path) {
+    if (path === null) throw invalidField('path', 'a file of a draft has a path');
+    nameOf({ path });
+  }
+  await transaction
+    .query(
+      `update artifacts set name = $2, path = $3, media_type = $4, metadata = $5, format = case when $6 then $7 else format end,
+              updated_at = now() where id = $1`,
+      [id, name, path, media_type, JSON.stringify(metadata), draft, formatOf(media_type, path ?? name) ?? null],
+    )
+    .catch((error: unknown) => {
+      if (brokenConstraint(error) !== 'artifacts_draft_path') throw error;
+      throw conflict('Another file of this draft has this path');
+    });
+  const { artifact } = await getArtifact(transaction, caller.rights, id);
+  await audit(transaction, caller, 'artifact.update', artifact, place.repository, { before, after: artifact });
+  return artifact;
+}
+
+/** Takes a file out of a draft, or what attaches it to a release away. @throws 'Conflict' for a layer of what is published */
+export async function removeArtifact(transaction: Queries, caller: Caller, id: string): Promise<void> {
+  const { before, place } = await hold(transaction, caller, id, 'delete');
+  caller.expect(before);
+  if (place.manifest !== null) await detach(transaction, caller, before, place.repository, place.manifest);
+  else if (place.release_status === 'draft') {
+    await transaction.query('delete from artifacts where id = $1', [id]);
+    await transaction.query(`insert into reviews (kind, digest) values ('blob', $1) on conflict do nothing`, [before.digest]);
+    await touchDraft(transaction, before.release_id);
+  } else
+    throw conflict('A file of a published release is part of its manifest', [{ type: 'release', id: before.release_id }]);
+  await audit(transaction, caller, 'artifact.delete', before, place.repository, { before });
+}
+
+async function detach(
+  transaction: Queries,
+  caller: Caller,
+  artifact: Artifact,
+  repository: RepositoryName,
+  manifest: Digest,
+): Promise<void> {
+  const others = await transaction.query<{ id: string; name: string }>(
+    'select id, name from artifacts where release_id = $1 and manifest = $2 and id <> $3',
+    [artifact.release_id, manifest, artifact.id],
+  );
+  if (others.length > 0)
+    throw conflict(
+      'It was attached together with others',
+      others.map(({ id, name }) => ({ type: 'artifact', id, name })),
+    );
+  const removed = await removeManifest(transaction, repository, manifest, caller.actor);
+  await caller.record(transaction, { kind: 'manifest-removed', repository, digest: manifest, ...removed });
+  await transaction.query('delete from artifacts where manifest = $1 and release_id in (select id from releases where model_id = (select model_id from releases where id = $2))', [
+    manifest,
+    artifact.release_id,
+  ]);
+}
+
+/** An artifact with its release held, so that it is not published meanwhile. */
+async function hold(
+  transaction: Queries,
+  caller: Caller,
+  id: string,
+  right: 'push' | 'delete',
+): Promise<{ before: Artifact; place: ArtifactPlace }> {
+  const seen = await getArtifact(transaction, caller.rights, id);
+  caller.rights.require(right, seen.place.repository);
+  await holdRelease(transaction, caller, seen.artifact.release_id, right);
+  const { artifact, place } = await getArtifact(transaction, caller.rights, id);
+  return { before: artifact, place };
+}
+
+async function audit(
+  transaction: Queries,
+  caller: Caller,
+  action: string,
+  artifact: Artifact,
+  repository: RepositoryName,
+  details: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  await writeAudit(transaction, caller.actor, {
+    action,
+    resourceType: 'artifact',
+    resourceId: artifact.id,
+    repository,
+    details,
+  });
+}
