@@ -26,6 +26,7 @@ import { askPrimary } from './ask-primary.js';
 import { auditedReads } from './audited-reads.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
 import { readCertificate, watchCertificate } from './certificate.js';
+import { loadContract, loadDocs } from './contract-files.js';
 import { departOnRequest } from './departure.js';
 import { addressError } from './listen-address.js';
 import { workerMetrics } from './metrics-worker.js';
@@ -108,6 +109,10 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     listMax: config.listMax,
     referrersMaxBytes: config.referrersMaxBytes,
     requestLimits: config,
+    loadContract,
+    loadDocs,
+    bodyMaxBytes: config.apiBodyMaxBytes,
+    corsOrigins: config.corsOrigins,
   });
   const handle = app.callback();
   const running = new Set<Promise<void>>();

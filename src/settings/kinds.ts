@@ -104,3 +104,13 @@ export function origin(name: string, about: string): Setting<string> {
   };
   return { name, fallback: '', unit: 'URL', about, parse };
 }
+
+/** Addresses of sites, separated by commas, or `*` for all. */
+export function origins(name: string, about: string): Setting<readonly string[]> {
+  const one = origin(name, about);
+  const parse = (value: string) => {
+    const parts = value.split(',').map((part) => part.trim());
+    return parts.filter((part) => part !== '').map((part) => (part === '*' ? part : one.parse(part)));
+  };
+  return { name, fallback: '', unit: 'URLs, by commas, or *', about, parse };
+}

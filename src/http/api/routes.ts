@@ -1,0 +1,33 @@
+import Router from '@koa/router';
+import type { Middleware } from 'koa';
+import { type Context, pathOf, type RequestState } from '../context.js';
+import { healthHandlers, type HealthReport } from '../ops/health.js';
+import { type DocsOptions, docsHandlers } from './docs.js';
+import type { FrameOperation } from './frame.js';
+
+export interface ApiRoutesOptions extends DocsOptions {
+  readonly operation: FrameOperation;
+  readonly health: () => Promise<HealthReport>;
+}
+
+/** What is read without a key: the contract itself, in three forms, and the node's health. */
+export function openApiRoutes(options: ApiRoutesOptions): Middleware<RequestState> {
+  const router = new Router<RequestState>({ sensitive: true, strict: true });
+  const docs = docsHandlers(options);
+  const health = healthHandlers(options.health);
+  const { operation } = options;
+
+  router.get('/api/docs', docs.page);
+  router.get('/api/docs/:file', docs.part);
+  router.get('/api/openapi.json', docs.json);
+  router.get('/api/openapi.yaml', docs.yaml);
+  router.get('/api/v1/health', operation('getHealth', health.get));
+
+  const routes = router.routes();
+  return (ctx, next) => (pathOf(ctx.req).startsWith('/api/') ? routes(ctx as Context, next) : next());
+}
+
+/** The endpoints of spec/openapi.yaml, line by line. */
+export function apiRoutes(_options: ApiRoutesOptions): Router<RequestState> {
+  return new Router<RequestState>({ sensitive: true, strict: true });
+}
