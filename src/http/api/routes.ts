@@ -2,6 +2,7 @@ import Router from '@koa/router';
 import type { Middleware } from 'koa';
 import { type Context, pathOf, type RequestState } from '../context.js';
 import { healthHandlers, type HealthReport } from '../ops/health.js';
+import { refuseMethod } from '../oci/routes.js';
 import { type DocsOptions, docsHandlers } from './docs.js';
 import type { FrameOperation } from './frame.js';
 
@@ -24,7 +25,13 @@ export function openApiRoutes(options: ApiRoutesOptions): Middleware<RequestStat
   router.get('/api/v1/health', operation('getHealth', health.get));
 
   const routes = router.routes();
-  return (ctx, next) => (pathOf(ctx.req).startsWith('/api/') ? routes(ctx as Context, next) : next());
+  return async (ctx, next) => {
+    if (!pathOf(ctx.req).startsWith('/api/')) return await next();
+    await routes(ctx as Context, async () => {
+      refuseMethod(ctx as Context);
+      await next();
+    });
+  };
 }
 
 /** The endpoints of spec/openapi.yaml, line by line. */
