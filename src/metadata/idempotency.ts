@@ -40,7 +40,13 @@ export async function changeOnce(
     const kept = secretless(answer);
     await transaction.query(
       'update idempotency_keys set status = $4, response = $5 where actor = $1 and route = $2 and key = $3',
-      [request.actor, request.route, request.key, kept.status, JSON.stringify({ body: kept.body, headers: kept.headers ?? {} })],
+      [
+        request.actor,
+        request.route,
+        request.key,
+        kept.status,
+        JSON.stringify({ body: kept.body, headers: kept.headers ?? {} }),
+      ],
     );
     return answer;
   });

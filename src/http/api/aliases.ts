@@ -1,4 +1,11 @@
-import { type AliasTarget, getAlias, listAliases, listAliasEvents, putAlias, removeAlias } from '../../metadata/aliases.js';
+import {
+  type AliasTarget,
+  getAlias,
+  listAliases,
+  listAliasEvents,
+  putAlias,
+  removeAlias,
+} from '../../metadata/aliases.js';
 import type { Metadata } from '../../metadata/metadata.js';
 import { getModel } from '../../metadata/models.js';
 import type { Context } from '../context.js';

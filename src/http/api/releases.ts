@@ -5,7 +5,13 @@ import { conflict } from '../../metadata/failures.js';
 import type { Metadata } from '../../metadata/metadata.js';
 import { preparePublication, publishRelease } from '../../metadata/publish.js';
 import { changeRelease, createRelease, type ReleaseInput, removeRelease } from '../../metadata/release-changes.js';
-import { getRelease, getReleaseManifest, latestRelease, listReleases, type ReleaseFilters } from '../../metadata/releases.js';
+import {
+  getRelease,
+  getReleaseManifest,
+  latestRelease,
+  listReleases,
+  type ReleaseFilters,
+} from '../../metadata/releases.js';
 import type { Registry } from '../../registry/registry.js';
 import type { Context } from '../context.js';
 import { answerOf, sendAnswer, sendJson, sendPage, sendResource } from './answer.js';
@@ -43,10 +49,7 @@ export function releaseHandlers(metadata: Metadata, registry: Pick<Registry, 'bl
 
   async function latest(ctx: Context, { query }: CheckedRequest): Promise<void> {
     const { model = '', quantization } = query as { model?: string; quantization?: string };
-    sendResource(
-      ctx,
-      await metadata.read((queries) => latestRelease(queries, rightsOf(ctx), { model, quantization })),
-    );
+    sendResource(ctx, await metadata.read((queries) => latestRelease(queries, rightsOf(ctx), { model, quantization })));
   }
 
   async function compare(ctx: Context, { query }: CheckedRequest): Promise<void> {
@@ -107,15 +110,17 @@ export function releaseHandlers(metadata: Metadata, registry: Pick<Registry, 'bl
       if (known) return sendAnswer(ctx, known);
       const prepared = await metadata.read((queries) => preparePublication(queries, registry, caller, id));
       let changed = false;
-      const answer = await metadata.change(once, async (transaction) => {
-        const release = await publishRelease(transaction, caller, id, prepared);
-        changed = release === undefined;
-        if (!release) throw conflict('The draft changes while it is being published', [{ type: 'release', id }]);
-        return answerOf(release, 200);
-      }).catch((error: unknown) => {
-        if (changed && attempt < MAX_ATTEMPTS) return undefined;
-        throw error;
-      });
+      const answer = await metadata
+        .change(once, async (transaction) => {
+          const release = await publishRelease(transaction, caller, id, prepared);
+          changed = release === undefined;
+          if (!release) throw conflict('The draft changes while it is being published', [{ type: 'release', id }]);
+          return answerOf(release, 200);
+        })
+        .catch((error: unknown) => {
+          if (changed && attempt < MAX_ATTEMPTS) return undefined;
+          throw error;
+        });
       if (answer) return sendAnswer(ctx, answer);
     }
   }

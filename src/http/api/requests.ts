@@ -1,10 +1,7 @@
 import { createHash } from 'node:crypto';
-import { invalid } from '../../metadata/failures.js';
 import type { Repeatable } from '../../metadata/idempotency.js';
 import type { PageQuery } from '../../metadata/pages.js';
-import { parseParameterRange } from '../../weights/parameters.js';
-import { type Context, pathOf } from '../context.js';
-import { actorOf } from '../context.js';
+import { actorOf, type Context, pathOf } from '../context.js';
 import type { CheckedRequest } from './contract.js';
 
 const OF_THE_PAGE = new Set(['limit', 'cursor', 'sort', 'total']);
@@ -20,22 +17,7 @@ export function filtersOf<Filters>({ query }: CheckedRequest): Filters {
   const filters = Object.fromEntries(Object.entries(query).filter(([name]) => !OF_THE_PAGE.has(name)));
   const { model_id, image_id, ...others } = filters;
   const model = filters.model ?? model_id ?? image_id;
-  const { parameter_count } = others;
-  return {
-    ...others,
-    ...(model === undefined ? {} : { model }),
-    ...(parameter_count === undefined ? {} : { parameter_count: rangeOf(parameter_count) }),
-  } as Filters;
-}
-
-function rangeOf(text: unknown) {
-  const range = parseParameterRange(String(text));
-  if (range) return range;
-  throw invalid({
-    loc: ['query', 'parameter_count'],
-    msg: 'a number such as 7B, or a range: >=7000000000, <13B, 7B..13B',
-    type: 'value_error',
-  });
+  return { ...others, ...(model === undefined ? {} : { model }) } as Filters;
 }
 
 /** Whether an admin wants it done whatever stands in the way. */
