@@ -103,7 +103,7 @@ create table idempotency_keys (
   key text collate "C" not null,
   body_digest text collate "C" not null,
   status integer not null,
-  response jsonb,
+  response json,
   created_at timestamp with time zone default now() not null
 );
 

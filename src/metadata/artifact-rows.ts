@@ -18,19 +18,22 @@ export async function putLayers(
 ): Promise<void> {
   await transaction.query(
     `with wanted as (
-            select * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
-              with ordinality as w (name, path, media_type, digest, size_bytes, format, position)),
+            select w.*, row_number() over (partition by w.digest, w.path order by w.position) as nth
+              from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
+                with ordinality as w (name, path, media_type, digest, size_bytes, format, position)),
+          there as (
+            select id, digest, path, row_number() over (partition by digest, path order by position, id) as nth
+              from artifacts where release_id = $1 and kind = 'layer'),
           matched as (
-            select a.id, w.position, w.media_type, row_number() over (partition by a.id order by w.position) as nth
-              from artifacts a join wanted w on w.digest = a.digest and w.path is not distinct from a.path
-             where a.release_id = $1 and a.kind = 'layer'),
-          kept as (update artifacts a set position = m.position, media_type = m.media_type, repository = null, blob = null from matched m
-                    where a.id = m.id and m.nth = 1
+            select t.id, w.position, w.media_type from there t
+              join wanted w on w.digest = t.digest and w.path is not distinct from t.path and w.nth = t.nth),
+          kept as (update artifacts a set position = m.position, media_type = m.media_type, repository = null, blob = null
+                     from matched m where a.id = m.id
                       and (a.position <> m.position or a.media_type <> m.media_type or a.blob is not null)),
-          gone as (delete from artifacts where release_id = $1 and kind = 'layer' and id not in (select id from matched))
+          gone as (delete from artifacts a using there t where a.id = t.id and t.id not in (select id from matched))
      insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
      select $1, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $8
-       from wanted w where w.position not in (select position from matched where nth = 1)`,
+       from wanted w where w.position not in (select position from matched)`,
     [
       release,
       files.map((file) => file.name),

@@ -6,6 +6,7 @@ import type { Metadata } from '../../metadata/metadata.js';
 import { aliasHandlers } from './aliases.js';
 import { type ArtifactRoutesOptions, artifactHandlers } from './artifacts.js';
 import { deploymentHandlers } from './deployments.js';
+import { refuseMethod } from '../oci/routes.js';
 import { type DocsOptions, docsHandlers } from './docs.js';
 import type { FrameOperation } from './frame.js';
 import { modelHandlers } from './models.js';
@@ -31,7 +32,13 @@ export function openApiRoutes(options: ApiRoutesOptions): Middleware<RequestStat
   router.get('/api/v1/health', operation('getHealth', health.get));
 
   const routes = router.routes();
-  return (ctx, next) => (pathOf(ctx.req).startsWith('/api/') ? routes(ctx as Context, next) : next());
+  return async (ctx, next) => {
+    if (!pathOf(ctx.req).startsWith('/api/')) return await next();
+    await routes(ctx as Context, async () => {
+      refuseMethod(ctx as Context);
+      await next();
+    });
+  };
 }
 
 /** The endpoints of spec/openapi.yaml, line by line; what each takes is decided by its verb, on what the path names. */

@@ -60,8 +60,14 @@ export function ociRoutes(options: OciRoutesOptions): Router<RequestState> {
  */
 export function unrouted(ctx: Context): never {
   permit(ctx, ctx.state.access.decideBase());
+  refuseMethod(ctx);
+  throw new RegistryError('RouteUnknown', 'no such endpoint');
+}
+
+/** @throws 'MethodUnsupported', with the methods that the path knows, if it is the path of a route that was looked for */
+export function refuseMethod(ctx: Context): void {
   const allowed = new Set((ctx.matched ?? []).flatMap((route) => route.methods));
-  if (allowed.size === 0) throw new RegistryError('RouteUnknown', 'no such endpoint');
+  if (allowed.size === 0) return;
   throw new RegistryError('MethodUnsupported', 'this endpoint does not support this method', {
     detail: { allowed: [...allowed].sort() },
   });
