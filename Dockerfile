@@ -16,6 +16,7 @@ COPY --from=build /weighhouse/dist dist
 COPY package.json LICENSE ./
 COPY bin bin
 COPY migrations migrations
+COPY spec spec
 RUN mkdir /data && chown node:node /data
 USER node
 VOLUME /data

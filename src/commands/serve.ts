@@ -12,6 +12,7 @@ import { checkMarkers } from '../registry/installation.js';
 import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import { ensureAdminKey } from './admin-key.js';
+import { auditedReads } from './audited-reads.js';
 import { banner } from './banner.js';
 import { readCertificate } from './certificate.js';
 import { jobsOf } from './jobs.js';
@@ -98,6 +99,7 @@ async function start(
   await mkdir(config.dataDir, { recursive: true });
   const lock = await lockDataFolder(config.dataDir);
   started.add('the lock of the data folder', () => lock.release());
+  auditedReads(config);
   await checkAddress(config.listen);
   await readCertificate(config);
   // First up and last down: it tells how the start and the drain go.

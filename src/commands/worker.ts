@@ -15,15 +15,20 @@ import { createHttpServer } from '../http/server.js';
 import { secureContextOf } from '../http/tls.js';
 import type { Log } from '../log.js';
 import { auditChanges } from '../metadata/audit.js';
+import { AuditedReads } from '../metadata/audit-reads.js';
 import { recordBy } from '../registry/changes.js';
+import { followChanges, inspectPushes } from '../metadata/follow.js';
+import { Metadata } from '../metadata/metadata.js';
 import { createRegistry } from '../registry/registry.js';
 import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
 import { askPrimary } from './ask-primary.js';
+import { auditedReads } from './audited-reads.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
 import { readCertificate, watchCertificate } from './certificate.js';
+import { loadContract, loadDocs } from './contract-files.js';
 import { departOnRequest } from './departure.js';
 import { addressError } from './listen-address.js';
 import { workerMetrics } from './metrics-worker.js';
@@ -62,7 +67,8 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     store,
     log,
     pause,
-    observers: [recordBy(recordChanges, auditChanges)],
+    observers: [followChanges, recordBy(recordChanges, auditChanges)],
+    inspectPushes: (blobs) => inspectPushes(database, blobs),
     blobMaxBytes: config.blobMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
     sessionsPerKey: config.sessionsPerKey,
@@ -74,6 +80,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     if (id) registry.uploads.oust(id, Number(epoch));
   });
   const authenticator = await createAuthenticator(config, database);
+  const reads = new AuditedReads({ queries: database, covers: auditedReads(config), log });
   const requests = new RunningRequests((identity) => authenticator.isAlive(identity), log);
   const watching = await watchAccess(authenticator, requests, listener, log);
   const metrics = workerMetrics({
@@ -85,8 +92,11 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   const primary = askPrimary(metrics, config.healthTimeout * 1000);
   const app = createApp({
     ...registry,
+    registry,
+    metadata: new Metadata(database, recordBy(recordChanges)),
     ...primary,
     authenticator,
+    reads,
     running: requests,
     client: { trustedProxies: config.trustedProxies, publicUrl: config.publicUrl },
     log,
@@ -104,6 +114,10 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     listMax: config.listMax,
     referrersMaxBytes: config.referrersMaxBytes,
     requestLimits: config,
+    loadContract,
+    loadDocs,
+    bodyMaxBytes: config.apiBodyMaxBytes,
+    corsOrigins: config.corsOrigins,
   });
   const handle = app.callback();
   const running = new Set<Promise<void>>();
@@ -132,6 +146,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     // Requests whose connections were broken off still record what they have.
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
     await watching.stop();
+    await reads.stop();
     await listener.close();
     await database.close();
     await primary.sayLast();

@@ -2,6 +2,11 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Credentials } from '../auth/authenticator.js';
 import { RegistryError } from '../errors.js';
 
+/** Whether a request brings anything to show who it is, good or not. */
+export function credentialsCame(headers: IncomingHttpHeaders): boolean {
+  return headers.authorization !== undefined || headers['x-api-key'] !== undefined;
+}
+
 /**
  * What a request brings to show who it is: Basic (RFC 7617: any user name, the key as password), Bearer (RFC 6750), or
  * X-API-Key; the Authorization header comes first.

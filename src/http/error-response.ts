@@ -1,5 +1,5 @@
 import type { Middleware } from 'koa';
-import { isFailure, RegistryError } from '../errors.js';
+import { isFailure, type RegistryError } from '../errors.js';
 import { type Log, withoutSecrets } from '../log.js';
 import { contentLength, drain, isUnread } from './request-body.js';
 import { pathOf, type RequestState } from './context.js';
@@ -13,11 +13,19 @@ const SMALL_BYTES = 64 * 1024;
 const SMALL_MS = 100;
 /** What is true of every response, and not of what it would have been. */
 const KEPT = new Set(
-  ['X-Request-Id', 'Strict-Transport-Security', ...Object.keys(SECURITY_HEADERS)].map((name) => name.toLowerCase()),
+  [
+    'X-Request-Id',
+    'Strict-Transport-Security',
+    'Vary',
+    'Access-Control-Allow-Origin',
+    'Access-Control-Allow-Credentials',
+    'Access-Control-Expose-Headers',
+    ...Object.keys(SECURITY_HEADERS),
+  ].map((name) => name.toLowerCase()),
 );
 
-/** Writes a failure to the response, in the form of the door that was used. */
-export type WriteFailure = (ctx: Parameters<Middleware<RequestState>>[0], error: RegistryError) => void;
+/** Writes a failure to the response, in the form of the door that was used; undefined is an error of ours, not to be told. */
+export type WriteFailure = (ctx: Parameters<Middleware<RequestState>>[0], error: RegistryError | undefined) => void;
 
 /**
  * The outermost middleware: the only place where an error becomes a response, and the only one that ends a response
@@ -34,10 +42,8 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
         ctx.res.destroy();
         return;
       }
-      const failure = isFailure(error)
-        ? error
-        : new RegistryError('Unavailable', 'an error inside the registry', { cause: error });
-      const ours = !isFailure(error) || ['Unavailable', 'BlobDamaged', 'StorageFull'].includes(failure.failure);
+      const failure = isFailure(error) ? error : undefined;
+      const ours = !failure || ['Unavailable', 'BlobDamaged', 'StorageFull'].includes(failure.failure);
       if (ours) log.error({ err: error, method: ctx.method, path: pathOf(ctx.req) }, 'a request failed');
       if (ctx.res.headersSent) {
         ctx.respond = false;
@@ -45,13 +51,8 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
         return;
       }
       for (const name of ctx.res.getHeaderNames()) if (!KEPT.has(name)) ctx.res.removeHeader(name);
-      if (isFailure(error)) {
-        write(ctx, failure);
-        leaveSecretsOut(ctx);
-      } else {
-        ctx.status = 500;
-        ctx.body = { errors: [{ code: 'UNKNOWN', message: 'an error inside the registry; its log has the details' }] };
-      }
+      write(ctx, failure);
+      leaveSecretsOut(ctx);
     }
     if (!isUnread(ctx.req) || ctx.respond === false) return;
     if ((contentLength(ctx.req) ?? Number.POSITIVE_INFINITY) <= SMALL_BYTES) await drain(ctx.req, SMALL_MS);

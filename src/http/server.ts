@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer, Server as SecureServer } from 'node:https';
 import type { Duplex } from 'node:stream';
+import { isApiTarget } from './doors.js';
 import { SECURITY_HEADERS } from './security-headers.js';
 import { type Certificate, refusePlainHttp, secureContextOf } from './tls.js';
 
@@ -39,7 +40,7 @@ export function createHttpServer(
     const fault = faultOf(request);
     if (fault !== undefined) {
       refused.add(request.socket);
-      refuseUnreadable(request.socket, fault, [...responses]);
+      refuseUnreadable(request.socket, fault, [...responses], request.url);
     }
     // What follows in the same packet may be its body.
     if (refused.has(request.socket)) return;
@@ -81,14 +82,15 @@ export function createHttpServer(
   server.on('checkContinue', handle);
   server.on('checkExpectation', handle);
   server.on('clientError', (error: Error & { code?: string; rawPacket?: unknown }, socket) => {
-    const longTarget = error.code === 'HPE_HEADER_OVERFLOW' && isLongTarget(error.rawPacket, options.urlMaxBytes);
+    const target = targetOf(error.rawPacket);
+    const longTarget = error.code === 'HPE_HEADER_OVERFLOW' && target.length > options.urlMaxBytes;
     // The packet holds the Authorization header, and the error goes on to whoever waits for the body, and to the log.
     delete error.rawPacket;
     // Each further piece of what was refused is an error, too, which must not cut the answer off.
     if (refused.has(socket)) return;
     refused.add(socket);
     const code = longTarget ? 'long target' : error.code;
-    refuseUnreadable(socket, code, [...(unanswered.get(socket) ?? [])]);
+    refuseUnreadable(socket, code, [...(unanswered.get(socket) ?? [])], target);
   });
   server.on('connect', (_request, socket) => {
     socket.on('error', () => undefined);
@@ -112,34 +114,41 @@ function faultOf({ headers, httpVersion }: IncomingMessage): 'no coding' | 'unkn
  * Answers what is no HTTP request, as far as that can be done: bytes written here must not be taken for the answer to an
  * earlier request, nor for the rest of one.
  */
-function refuseUnreadable(socket: Duplex, code: string | undefined, unanswered: readonly ServerResponse[]): void {
+function refuseUnreadable(
+  socket: Duplex,
+  code: string | undefined,
+  unanswered: readonly ServerResponse[],
+  target: string | undefined,
+): void {
   const [only, ...others] = unanswered;
   const free = only === undefined || (others.length === 0 && !only.headersSent && !only.req.complete);
   // Where TLS failed nothing that is written can be read.
   if (!free || !socket.writable || code === 'ECONNRESET' || /^ERR_(SSL|TLS)_/.test(code ?? '')) socket.destroy();
-  else if (code === 'long target') answer(socket, '414 URI Too Long', 'the target of the request is too long');
+  else if (code === 'long target') answer(socket, '414 URI Too Long', 'the target of the request is too long', target);
   else if (code === 'HPE_HEADER_OVERFLOW')
-    answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large');
+    answer(socket, '431 Request Header Fields Too Large', 'the head of the request is too large', target);
   else if (code === 'unknown coding')
-    answer(socket, '501 Not Implemented', 'the only Transfer-Encoding here is chunked');
+    answer(socket, '501 Not Implemented', 'the only Transfer-Encoding here is chunked', target);
   else if (code === 'ERR_HTTP_REQUEST_TIMEOUT')
-    answer(socket, '408 Request Timeout', 'the head of the request took too long');
-  else answer(socket, '400 Bad Request', 'this is no request of HTTP');
+    answer(socket, '408 Request Timeout', 'the head of the request took too long', target);
+  else answer(socket, '400 Bad Request', 'this is no request of HTTP', target);
 }
 
-/** Whether a packet that was too much begins with too long a target; where that came in pieces nobody can tell. */
-function isLongTarget(packet: unknown, maxBytes: number): boolean {
-  if (!Buffer.isBuffer(packet)) return false;
-  const target = /^[A-Z]+ ([^ \n]*)/.exec(packet.toString('latin1'))?.[1] ?? '';
-  return target.length > maxBytes;
+/** The target in a packet that could not be read; empty where that came in pieces, or there is none. */
+function targetOf(packet: unknown): string {
+  if (!Buffer.isBuffer(packet)) return '';
+  return /^[A-Z]+ ([^ \n]*)/.exec(packet.toString('latin1'))?.[1] ?? '';
 }
 
 const FIELDS = Object.entries({ Connection: 'close', 'Content-Type': 'application/json', ...SECURITY_HEADERS })
   .map(([name, value]) => `${name}: ${value}\r\n`)
   .join('');
 
-function answer(socket: Duplex, status: string, message: string): void {
-  const body = JSON.stringify({ errors: [{ code: 'UNSUPPORTED', message }] });
+/** Answers in the form of the door that `target` means. */
+function answer(socket: Duplex, status: string, message: string, target = ''): void {
+  const body = JSON.stringify(
+    isApiTarget(target) ? { detail: message } : { errors: [{ code: 'UNSUPPORTED', message }] },
+  );
   socket.end(`HTTP/1.1 ${status}\r\n${FIELDS}Content-Length: ${body.length}\r\n\r\n${body}`);
   // What is still arriving is thrown away for a moment: a connection closed over unread bytes takes the answer with it.
   socket.resume();

@@ -40,11 +40,7 @@ const SELECT = `select t.name, t.digest, r.id as release_id, r.version, r.quanti
                       order by created_at, id limit 1) r on true`;
 
 /** A page of a model's aliases, by name. Releases among the tags are passed over. */
-export async function listAliases(
-  queries: Queries,
-  model: string,
-  { limit, cursor }: PageQuery,
-): Promise<Page<Alias>> {
+export async function listAliases(queries: Queries, model: string, { limit, cursor }: PageQuery): Promise<Page<Alias>> {
   const items: Alias[] = [];
   let last = cursor === undefined ? '' : parseNameCursor(cursor);
   for (;;) {
@@ -65,7 +61,8 @@ export async function listAliases(
 
 function parseNameCursor(cursor: string): string {
   const name = Buffer.from(cursor, 'base64url').toString('utf8');
-  if (!isTag(name)) throw invalid({ loc: ['query', 'cursor'], msg: 'this is no cursor of this list', type: 'value_error' });
+  if (!isTag(name))
+    throw invalid({ loc: ['query', 'cursor'], msg: 'this is no cursor of this list', type: 'value_error' });
   return name;
 }
 
@@ -145,13 +142,17 @@ export async function removeAlias(transaction: Queries, caller: Caller, idOrName
 
 async function lockAlias(transaction: Queries, model: Model, name: string): Promise<Alias | undefined> {
   if (!isTag(name) || readTag(name).kind !== 'alias') return undefined;
-  const [row] = await transaction.query<Alias>(`${SELECT} where m.id = $1 and t.name = $2 for update of t`, [model.id, name]);
+  const [row] = await transaction.query<Alias>(`${SELECT} where m.id = $1 and t.name = $2 for update of t`, [
+    model.id,
+    name,
+  ]);
   return row;
 }
 
 function checkName(name: string): asserts name is Tag {
   const loc = ['path', 'alias'];
-  if (!isTag(name)) throw invalid({ loc, msg: 'not a tag: 1 to 128 of letters, digits, _ . and -', type: 'string_pattern_mismatch' });
+  if (!isTag(name))
+    throw invalid({ loc, msg: 'not a tag: 1 to 128 of letters, digits, _ . and -', type: 'string_pattern_mismatch' });
   if (readTag(name).kind !== 'alias')
     throw invalid({ loc, msg: `the tag ${name} is a release's, or another tool's`, type: 'value_error' });
 }

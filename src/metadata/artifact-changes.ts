@@ -190,10 +190,14 @@ export async function removeArtifact(transaction: Queries, caller: Caller, id: s
   if (place.manifest !== null) await detach(transaction, caller, before, place.repository, place.manifest);
   else if (place.release_status === 'draft') {
     await transaction.query('delete from artifacts where id = $1', [id]);
-    await transaction.query(`insert into reviews (kind, digest) values ('blob', $1) on conflict do nothing`, [before.digest]);
+    await transaction.query(`insert into reviews (kind, digest) values ('blob', $1) on conflict do nothing`, [
+      before.digest,
+    ]);
     await touchDraft(transaction, before.release_id);
   } else
-    throw conflict('A file of a published release is part of its manifest', [{ type: 'release', id: before.release_id }]);
+    throw conflict('A file of a published release is part of its manifest', [
+      { type: 'release', id: before.release_id },
+    ]);
   await audit(transaction, caller, 'artifact.delete', before, place.repository, { before });
 }
 
@@ -215,10 +219,10 @@ async function detach(
     );
   const removed = await removeManifest(transaction, repository, manifest, caller.actor);
   await caller.record(transaction, { kind: 'manifest-removed', repository, digest: manifest, ...removed });
-  await transaction.query('delete from artifacts where manifest = $1 and release_id in (select id from releases where model_id = (select model_id from releases where id = $2))', [
-    manifest,
-    artifact.release_id,
-  ]);
+  await transaction.query(
+    'delete from artifacts where manifest = $1 and release_id in (select id from releases where model_id = (select model_id from releases where id = $2))',
+    [manifest, artifact.release_id],
+  );
 }
 
 /** An artifact with its release held, so that it is not published meanwhile. */

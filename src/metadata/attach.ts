@@ -84,9 +84,7 @@ export async function attachFile(
   const payload = buildManifest({
     artifactType: file.artifactType ?? (file.mediaType === OCTETS ? ATTACHMENT : file.mediaType),
     config: EMPTY_CONFIG,
-    layers: [
-      { mediaType: file.mediaType, digest: file.digest, size: file.size, annotations: { [TITLE]: file.path } },
-    ],
+    layers: [{ mediaType: file.mediaType, digest: file.digest, size: file.size, annotations: { [TITLE]: file.path } }],
     subject: { mediaType: subject.media_type, digest: subject.digest, size: subject.size },
   });
   const digest = digestOf('sha256', payload);
@@ -105,11 +103,17 @@ export async function attachFile(
     release.model_id,
     release.digest,
   ]);
-  await attach(transaction, named.map((row) => row.id), digest, manifest, caller.actor);
-  const [row] = await transaction.query<{ id: string }>('select id from artifacts where release_id = $1 and manifest = $2', [
-    release.id,
+  await attach(
+    transaction,
+    named.map((row) => row.id),
     digest,
-  ]);
+    manifest,
+    caller.actor,
+  );
+  const [row] = await transaction.query<{ id: string }>(
+    'select id from artifacts where release_id = $1 and manifest = $2',
+    [release.id, digest],
+  );
   if (!row) throw new Error('the attached artifact was not stored');
   return row.id;
 }

@@ -169,7 +169,9 @@ async function step(transaction: Queries, caller: Caller, before: Deployment, st
   if (status === 'active') {
     const release = await getRelease(transaction, caller.rights, before.release_id, 'for share of r');
     if (release.status === 'withdrawn' || !(await isThere(transaction, before)))
-      throw conflict('What this deployment runs is no longer there', [{ type: 'release', id: release.id, tag: release.tag }]);
+      throw conflict('What this deployment runs is no longer there', [
+        { type: 'release', id: release.id, tag: release.tag },
+      ]);
     await supersede(transaction, caller, before.model_id, before.environment);
   }
   await setStatus(transaction, caller, before, status);

@@ -45,7 +45,8 @@ export interface DeploymentEvent {
 
 export const DEPLOYMENT_COLUMNS = `d.id, d.release_id, d.model_id, m.name as model_name, r.version, r.quantization, r.tag, d.digest, d.environment,
   d.status, d.endpoint, d.replicas, d.deployed_by, d.deployed_at, d.metadata, d.created_at, d.updated_at`;
-export const DEPLOYMENT_FROM = 'deployments d join releases r on r.id = d.release_id join models m on m.id = d.model_id';
+export const DEPLOYMENT_FROM =
+  'deployments d join releases r on r.id = d.release_id join models m on m.id = d.model_id';
 
 export interface DeploymentFilters extends Pick<ModelFilters, 'company' | 'base_model' | 'parameter_count' | 'tags'> {
   readonly model?: string | undefined;

@@ -49,8 +49,7 @@ export const followChanges: ChangeObserver = async (change, actor, transaction) 
 async function followPush(change: Pushed, actor: Actor, transaction: Queries): Promise<void> {
   const { manifest, moved, digest } = change;
   if (moved.length === 0 && manifest.subject === undefined) return;
-  const model =
-    (await findModel(transaction, change.repository)) ?? (await makeModel(transaction, change, actor));
+  const model = (await findModel(transaction, change.repository)) ?? (await makeModel(transaction, change, actor));
   if (model) await followManifest(transaction, model, { manifest, moved, digest, config: change.config }, actor);
 }
 
@@ -65,11 +64,17 @@ export async function followManifest(
   if (manifest.subject !== undefined) {
     // Such a tag is none of a release, whatever it was before.
     await forget(transaction, model, releases, actor);
-    const named = await transaction.query<{ id: string }>('select id from releases where model_id = $1 and digest = $2', [
-      model.id,
-      manifest.subject,
-    ]);
-    await attach(transaction, named.map((row) => row.id), digest, manifest, actor);
+    const named = await transaction.query<{ id: string }>(
+      'select id from releases where model_id = $1 and digest = $2',
+      [model.id, manifest.subject],
+    );
+    await attach(
+      transaction,
+      named.map((row) => row.id),
+      digest,
+      manifest,
+      actor,
+    );
     return;
   }
   if (releases.length === 0) return;
@@ -93,7 +98,12 @@ async function followRemoval(
       [model.id, digest],
     );
   }
-  await forget(transaction, model, tags.map((tag) => ({ tag })), actor);
+  await forget(
+    transaction,
+    model,
+    tags.map((tag) => ({ tag })),
+    actor,
+  );
 }
 
 async function forget(

@@ -40,7 +40,13 @@ export async function changeOnce(
     const kept = secretless(answer);
     await transaction.query(
       'update idempotency_keys set status = $4, response = $5 where actor = $1 and route = $2 and key = $3',
-      [request.actor, request.route, request.key, kept.status, JSON.stringify({ body: kept.body, headers: kept.headers ?? {} })],
+      [
+        request.actor,
+        request.route,
+        request.key,
+        kept.status,
+        JSON.stringify({ body: kept.body, headers: kept.headers ?? {} }),
+      ],
     );
     return answer;
   });
@@ -57,16 +63,24 @@ async function claim(transaction: Queries, request: Repeatable): Promise<Answer 
     [actor, route, key, bodyDigest],
   );
   if (taken.length > 0) return undefined;
-  const [known] = await transaction.query<{
+  const known = await findAnswer(transaction, request);
+  if (!known) throw new Error('the idempotency key is neither free nor taken');
+  return known;
+}
+
+/** The answer that was given under the key of a request, if there is one. @throws 'Invalid' if it was for another body */
+export async function findAnswer(queries: Queries, request: Repeatable): Promise<Answer | undefined> {
+  const { actor, route, key, bodyDigest } = request;
+  const [known] = await queries.query<{
     body_digest: string;
     status: number;
     response: { body: unknown; headers: Record<string, string> };
-  }>('select body_digest, status, response from idempotency_keys where actor = $1 and route = $2 and key = $3', [
-    actor,
-    route,
-    key,
-  ]);
-  if (!known) throw new Error('the idempotency key is neither free nor taken');
+  }>(
+    `select body_digest, status, response from idempotency_keys
+      where actor = $1 and route = $2 and key = $3 and created_at >= now() - make_interval(hours => ${KEPT_HOURS})`,
+    [actor, route, key],
+  );
+  if (!known) return undefined;
   if (known.body_digest !== bodyDigest)
     throw invalid({
       loc: ['header', 'Idempotency-Key'],

@@ -1,7 +1,7 @@
 import type { Actor } from '../actor.js';
 import type { Database, Queries } from '../database/connect.js';
 import type { Change } from '../registry/changes.js';
-import { type Answer, changeOnce, type Repeatable } from './idempotency.js';
+import { type Answer, changeOnce, findAnswer, type Repeatable } from './idempotency.js';
 
 /** Notes changes of tags and manifests that came through the metadata API for the records beside the bytes. */
 export type Recorder = (change: Change, actor: Actor, transaction: Queries) => Promise<void>;
@@ -28,5 +28,10 @@ export class Metadata {
     secretless?: (answer: Answer) => Answer,
   ): Promise<Answer> {
     return await changeOnce(this.#database, request, work, secretless);
+  }
+
+  /** The answer that an earlier request under the same Idempotency-Key got. */
+  async findAnswer(request: Repeatable | undefined): Promise<Answer | undefined> {
+    return request && (await findAnswer(this.#database, request));
   }
 }

@@ -55,7 +55,11 @@ function fieldsOf(input: ModelInput): Fields {
   const path = input.storage_path ?? input.repository ?? '';
   const field = input.storage_path === undefined ? 'repository' : 'storage_path';
   if (!isRepositoryName(path))
-    throw invalidField(field, 'not a repository name: lower-case letters and digits, separated by one of . _ / or by __ or -', 'string_pattern_mismatch');
+    throw invalidField(
+      field,
+      'not a repository name: lower-case letters and digits, separated by one of . _ / or by __ or -',
+      'string_pattern_mismatch',
+    );
   return {
     name,
     storage_path: path,
@@ -133,7 +137,12 @@ export async function createModelOf(
   }
 }
 
-async function whatIsTaken(queries: Queries, rights: Rights, fields: { name: string; storage_path: string }, except?: string) {
+async function whatIsTaken(
+  queries: Queries,
+  rights: Rights,
+  fields: { name: string; storage_path: string },
+  except?: string,
+) {
   const rows = await queries.query<{ id: string; name: string; storage_path: string }>(
     'select id, name, storage_path from models where (name = $1 or storage_path = $2) and id <> coalesce($3::uuid, gen_random_uuid())',
     [fields.name, fields.storage_path, except ?? null],
@@ -163,7 +172,8 @@ export async function changeModel(
   if (moves) await checkMove(transaction, caller, before, fields.storage_path);
   const repository = moves ? await lockRepository(transaction, fields.storage_path) : undefined;
   const after = await updateModel(transaction, before.id, fields, repository).catch(async (error: unknown) => {
-    if (!['models_name', 'models_storage_path', 'models_repository_one'].includes(brokenConstraint(error) ?? '')) throw error;
+    if (!['models_name', 'models_storage_path', 'models_repository_one'].includes(brokenConstraint(error) ?? ''))
+      throw error;
     throw conflict('Another model has this name or this repository');
   });
   if (repository !== undefined) await adoptTags(transaction, { ...after, repository_id: repository }, caller.actor);
@@ -192,7 +202,7 @@ async function checkMove(transaction: Queries, caller: Caller, before: Model, pa
   );
   if (releases.length === 0) return;
   throw conflict(
-    'The repository of a model that has releases can\'t be changed',
+    "The repository of a model that has releases can't be changed",
     releases.map(({ id, tag }) => ({ type: 'release', id, tag })),
   );
 }

@@ -1,6 +1,7 @@
 import type { Queries } from '../database/connect.js';
 import type { RepositoryName } from '../oci/name.js';
-import { notFound } from './failures.js';
+import { type ParameterRange, parseParameterRange } from '../weights/parameters.js';
+import { invalid, notFound } from './failures.js';
 import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
@@ -43,7 +44,8 @@ export interface ModelFilters {
   readonly name?: string | undefined;
   readonly company?: string | undefined;
   readonly base_model?: string | undefined;
-  readonly parameter_count?: { readonly min?: number; readonly max?: number } | undefined;
+  /** `7B`, `>=7000000000`, `7B..13B` (weights/parameters.ts). */
+  readonly parameter_count?: string | undefined;
   readonly quantization?: string | undefined;
   readonly version?: string | undefined;
   readonly tags?: readonly string[] | undefined;
@@ -112,12 +114,23 @@ export function addModelFilters(
   conditions: Conditions,
   filters: Pick<ModelFilters, 'company' | 'base_model' | 'parameter_count' | 'tags'>,
 ): Conditions {
+  const range = filters.parameter_count === undefined ? {} : rangeOf(filters.parameter_count);
   return conditions
     .add(`coalesce(m.company, '') = ?`, filters.company)
     .add(`coalesce(m.base_model, '') = ?`, filters.base_model)
-    .add('m.parameter_count >= ?', filters.parameter_count?.min)
-    .add('m.parameter_count <= ?', filters.parameter_count?.max)
+    .add('m.parameter_count >= ?', range.min)
+    .add('m.parameter_count <= ?', range.max)
     .add('m.tags @> ?::jsonb', filters.tags === undefined ? undefined : JSON.stringify(filters.tags));
+}
+
+function rangeOf(text: string): ParameterRange {
+  const range = parseParameterRange(text);
+  if (range) return range;
+  throw invalid({
+    loc: ['query', 'parameter_count'],
+    msg: 'a number such as 7B, or a range: >=7000000000, <13B, 7B..13B',
+    type: 'value_error',
+  });
 }
 
 /** The model of an id or a name. @throws 'NotFound', also if the caller may not read it */

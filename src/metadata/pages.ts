@@ -76,17 +76,27 @@ export async function readPage<Row extends object>(
   const order = sort ?? options.defaultSort;
   const descending = order.startsWith('-');
   const by = options.sorts[descending ? order.slice(1) : order];
-  if (!by) throw invalid({ loc: ['query', 'sort'], msg: `one of ${Object.keys(options.sorts).join(', ')}, or - before it`, type: 'enum' });
+  if (!by)
+    throw invalid({
+      loc: ['query', 'sort'],
+      msg: `one of ${Object.keys(options.sorts).join(', ')}, or - before it`,
+      type: 'enum',
+    });
   const { conditions, from, columns, id, idType } = options;
   const counted = total ? await count(queries, from, conditions) : undefined;
   const { values } = conditions;
   const after = cursor === undefined ? undefined : parseCursor(cursor, order, by, idType);
   if (after) values.push(...after);
   const place = `(${by.expression}, ${id})`;
-  const bound = after ? ` and ${place} ${descending ? '<' : '>'} ($${values.length - 1}::${by.type}, $${values.length}::${idType})` : '';
+  const bound = after
+    ? ` and ${place} ${descending ? '<' : '>'} ($${values.length - 1}::${by.type}, $${values.length}::${idType})`
+    : '';
   const way = descending ? 'desc' : 'asc';
   // In UTC with microseconds, which a Date would lose.
-  const text = by.type === 'timestamptz' ? `to_char(${by.expression} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')` : `${by.expression}::text`;
+  const text =
+    by.type === 'timestamptz'
+      ? `to_char(${by.expression} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
+      : `${by.expression}::text`;
   const rows = await queries.query<Row & { page_sort?: string; page_id?: string }>(
     `select ${columns}, ${text} as page_sort, ${id}::text as page_id from ${from} where ${conditions.text}${bound}
       order by ${by.expression} ${way}, ${id} ${way} limit ${limit + 1}`,
@@ -132,8 +142,17 @@ function parseCursor(text: string, order: string, by: Sort, idType: string): [st
   }
   const [asked, value, id]: unknown[] = Array.isArray(parts) ? parts : [];
   const fits =
-    asked === order && typeof value === 'string' && typeof id === 'string' && TYPES[by.type]?.test(value) && TYPES[idType]?.test(id);
-  if (!fits) throw invalid({ loc: ['query', 'cursor'], msg: 'this is no cursor of this list in this order', type: 'value_error' });
+    asked === order &&
+    typeof value === 'string' &&
+    typeof id === 'string' &&
+    TYPES[by.type]?.test(value) &&
+    TYPES[idType]?.test(id);
+  if (!fits)
+    throw invalid({
+      loc: ['query', 'cursor'],
+      msg: 'this is no cursor of this list in this order',
+      type: 'value_error',
+    });
   return [value as string, id as string];
 }
 

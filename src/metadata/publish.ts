@@ -37,7 +37,7 @@ export async function preparePublication(
   caller.rights.require('push', release.image_repository);
   checkDraft(release);
   const files = await draftFiles(queries, id);
-  if (files.length === 0) throw conflict('A draft without files can\'t be published', [{ type: 'release', id }]);
+  if (files.length === 0) throw conflict("A draft without files can't be published", [{ type: 'release', id }]);
   const pack = buildModelPack(files, await factsOf(queries, release));
   await putBytes(registry, caller, release.image_repository, pack.config);
   return { files: JSON.stringify(files), pack };

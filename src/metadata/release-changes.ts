@@ -71,7 +71,10 @@ export function identityOf(input: Pick<ReleaseInput, 'version' | 'quantization' 
       `the tag ${tag} would be no release: a version begins with a digit, or v and a digit, or the tag ends with a known quantization`,
     );
   if (version !== undefined && meaning.version.toLowerCase() !== version.toLowerCase())
-    throw invalidField(field, `the tag ${tag} means version ${meaning.version || '(none)'}, not ${version || '(none)'}`);
+    throw invalidField(
+      field,
+      `the tag ${tag} means version ${meaning.version || '(none)'}, not ${version || '(none)'}`,
+    );
   const label = meaning.quantization?.toLowerCase() ?? null;
   if ((version !== undefined || quantization !== undefined) && label !== (quantization?.toLowerCase() ?? null))
     if (quantization !== undefined || input.tag === undefined)
@@ -101,8 +104,9 @@ async function tagAndSet(
   digest: Digest,
 ): Promise<string> {
   const content = await storedContent(transaction, model.repository_id, digest);
-  if (!content) throw invalidField('digest', 'no manifest of the model\'s repository has this digest');
-  if (content.subject !== null) throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
+  if (!content) throw invalidField('digest', "no manifest of the model's repository has this digest");
+  if (content.subject !== null)
+    throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
   await putTag(transaction, caller, model, name.tag as Tag, digest);
   return await setRelease(transaction, model, name, content, caller.actor);
 }
@@ -228,12 +232,7 @@ export async function holdRelease(
  * Removes a release and its tags; what its manifest names goes to the collector's queue when nothing else does.
  * @returns the tags that went. @throws 'Conflict' while a deployment of it is live, unless an admin forces it.
  */
-export async function removeRelease(
-  transaction: Queries,
-  caller: Caller,
-  id: string,
-  force: boolean,
-): Promise<void> {
+export async function removeRelease(transaction: Queries, caller: Caller, id: string, force: boolean): Promise<void> {
   if (force) {
     // Whether it is there is nobody's business who may not even read it.
     await getRelease(transaction, caller.rights, id);
@@ -247,7 +246,13 @@ export async function removeRelease(
   for (const gone of removed)
     await caller.record(transaction, { kind: 'tag-removed', repository: release.image_repository, ...gone });
   await transaction.query('delete from releases where id = $1', [id]);
-  await audit(transaction, caller, 'release.delete', { before: release, tags: removed, ...(force ? { forced: live } : {}) }, release);
+  await audit(
+    transaction,
+    caller,
+    'release.delete',
+    { before: release, tags: removed, ...(force ? { forced: live } : {}) },
+    release,
+  );
 }
 
 export async function audit(

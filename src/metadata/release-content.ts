@@ -65,7 +65,11 @@ export async function storedContent(
 }
 
 /** A manifest of a repository, parsed. */
-export async function readManifest(queries: Queries, repository: number, digest: Digest): Promise<Manifest | undefined> {
+export async function readManifest(
+  queries: Queries,
+  repository: number,
+  digest: Digest,
+): Promise<Manifest | undefined> {
   const [row] = await queries.query<{ payload: Buffer; media_type: string }>(
     'select payload, media_type from manifests where repository = $1 and digest = $2',
     [repository, digest],

@@ -7,34 +7,35 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 /**
  * Parses a document that every parser must read alike: UTF-8 without a byte order mark, no name twice in one object
  * (parsers differ in which they take), at most `maxDepth` objects and arrays within each other. The time is linear.
+ * @param what how the document is called in messages
  * @throws RegistryError ManifestInvalid
  */
-export function parseJson(bytes: Uint8Array, maxDepth: number): unknown {
+export function parseJson(bytes: Uint8Array, maxDepth: number, what = 'manifest'): unknown {
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new RegistryError('ManifestInvalid', 'manifest is not valid UTF-8', { cause });
+    throw new RegistryError('ManifestInvalid', `${what} is not valid UTF-8`, { cause });
   }
   if (text.startsWith('\ufeff')) {
-    throw new RegistryError('ManifestInvalid', 'manifest begins with a byte order mark');
+    throw new RegistryError('ManifestInvalid', `${what} begins with a byte order mark`);
   }
-  checkNesting(text, maxDepth);
+  checkNesting(text, maxDepth, what);
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new RegistryError('ManifestInvalid', 'manifest is not valid JSON', { cause });
+    throw new RegistryError('ManifestInvalid', `${what} is not valid JSON`, { cause });
   }
 }
 
 /** Looks at brackets and names only, so it also ends well on text that is no JSON. */
-function checkNesting(text: string, maxDepth: number): void {
+function checkNesting(text: string, maxDepth: number, what: string): void {
   const open: { readonly isObject: boolean; names?: Set<string> }[] = [];
   for (let at = 0; at < text.length; at++) {
     const character = text[at];
     if (character === '{' || character === '[') {
       if (open.length >= maxDepth) {
-        throw new RegistryError('ManifestInvalid', `manifest is nested more than ${maxDepth} levels deep`);
+        throw new RegistryError('ManifestInvalid', `${what} is nested more than ${maxDepth} levels deep`);
       }
       open.push({ isObject: character === '{' });
     } else if (character === '}' || character === ']') {
@@ -46,7 +47,7 @@ function checkNesting(text: string, maxDepth: number): void {
         const name = decodeString(text.slice(at, end));
         scope.names ??= new Set();
         if (scope.names.has(name)) {
-          throw new RegistryError('ManifestInvalid', `manifest has the name ${quote(name)} twice in one object`);
+          throw new RegistryError('ManifestInvalid', `${what} has the name ${quote(name)} twice in one object`);
         }
         scope.names.add(name);
       }

@@ -1,4 +1,4 @@
-import { DAY, text, integer, choice } from './kinds.js';
+import { DAY, text, integer, choice, origins } from './kinds.js';
 
 /** Who may do what. */
 export const accessSettings = {
@@ -50,6 +50,10 @@ export const accessSettings = {
     'REGISTRY_OIDC_FILE',
     '',
     'A JSON file of OIDC issuers whose tokens are accepted, and the rules that map claims to grants; see docs/oidc.md. Read again on SIGHUP.',
+  ),
+  corsOrigins: origins(
+    'REGISTRY_CORS_ORIGINS',
+    'Sites whose pages may use the metadata API from a browser, such as https://models.example.com; * for all, but then without credentials of the browser.',
   ),
   authFailuresPerAddress: integer(
     'REGISTRY_AUTH_FAILURES_PER_ADDRESS',

@@ -1,4 +1,4 @@
-import { DAY, integer } from './kinds.js';
+import { DAY, integer, list } from './kinds.js';
 
 /** Work in the background. */
 export const backgroundSettings = {
@@ -41,6 +41,11 @@ export const backgroundSettings = {
     1,
     3600,
     'How often new rows of the audit log are sealed, so that a later change of them is found.',
+  ),
+  auditReads: list(
+    'REGISTRY_AUDIT_READS',
+    'patterns of repositories',
+    'Where pulls are written to the audit log, too: `**` for everywhere, `team/*`; empty: nowhere. Seconds behind, and what is not written when a process is killed is lost.',
   ),
   orphanInterval: integer(
     'REGISTRY_ORPHAN_INTERVAL',

@@ -66,6 +66,15 @@ export function choice<const Word extends string>(
   return { name, fallback: words[0], unit: words.join(', '), about, parse };
 }
 
+/** Words, separated by commas; those who use them know which are right. */
+export function list(name: string, unit: string, about: string): Setting<readonly string[]> {
+  const parse = (value: string) => {
+    const words = value.split(',').map((word) => word.trim());
+    return words.filter((word) => word !== '');
+  };
+  return { name, fallback: '', unit: `${unit}, by commas`, about, parse };
+}
+
 /** Addresses and networks, separated by commas. */
 export function networks(name: string, about: string): Setting<BlockList> {
   const parse = (value: string) => {
@@ -94,4 +103,14 @@ export function origin(name: string, about: string): Setting<string> {
     return url.origin;
   };
   return { name, fallback: '', unit: 'URL', about, parse };
+}
+
+/** Addresses of sites, separated by commas, or `*` for all. */
+export function origins(name: string, about: string): Setting<readonly string[]> {
+  const one = origin(name, about);
+  const parse = (value: string) => {
+    const parts = value.split(',').map((part) => part.trim());
+    return parts.filter((part) => part !== '').map((part) => (part === '*' ? part : one.parse(part)));
+  };
+  return { name, fallback: '', unit: 'URLs, by commas, or *', about, parse };
 }

@@ -82,6 +82,14 @@ export const limitsSettings = {
     10_000,
     'How many tags one PUT of a manifest may set (?tag=).',
   ),
+  apiBodyMaxBytes: integer(
+    'REGISTRY_API_BODY_MAX_BYTES',
+    1 * MiB,
+    'bytes',
+    1 * KiB,
+    64 * MiB,
+    'The longest body of JSON that the metadata API takes (413 above it); files are not bound by it.',
+  ),
   blobMaxBytes: integer(
     'REGISTRY_BLOB_MAX_BYTES',
     5 * TiB,

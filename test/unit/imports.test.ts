@@ -41,6 +41,7 @@ const PACKAGES: Record<string, RegExp> = {
   'rate-limiter-flexible': /^(auth|commands)\//,
   'prom-client': /^commands\//,
   'pino-pretty': /^log$/,
+  yaml: /^commands\//,
   'node:cluster': /^(commands\/|main$)/,
 };
 

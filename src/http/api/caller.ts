@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import { RegistryError } from '../../errors.js';
+import { invalid } from '../../metadata/failures.js';
 import type { Recorder } from '../../metadata/metadata.js';
 import type { Caller, Rights } from '../../metadata/rights.js';
 import { permit, scopeOf } from '../authenticate.js';
@@ -16,15 +18,40 @@ export function rightsOf(ctx: Context): Rights {
   };
 }
 
-/** Who changes something by this request, with what it says of what is there (If-Match, If-None-Match). */
-export function callerOf(ctx: Context, record: Recorder): Caller {
+/**
+ * Who changes something by this request, with what it says of what is there: If-Match, If-None-Match, and the fields of the
+ * body that can't be changed, which may be sent as they are.
+ */
+export function callerOf(ctx: Context, record: Recorder, fixed: Fields = {}): Caller {
   const actor = actorOf(ctx);
   return {
     actor,
     rights: rightsOf(ctx),
-    expect: (current) => checkPreconditions(ctx, current),
+    expect: (current) => {
+      checkPreconditions(ctx, current);
+      checkFixed(current as Fields, fixed);
+    },
     record: (transaction, change) => record(change, actor, transaction),
   };
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Parts a body into what can be changed and what can't. */
+export function partBody<Input>(body: Fields | undefined, names: readonly string[]): { said: Input; fixed: Fields } {
+  const entries = Object.entries(body ?? {});
+  return {
+    said: Object.fromEntries(entries.filter(([name]) => !names.includes(name))) as Input,
+    fixed: Object.fromEntries(entries.filter(([name]) => names.includes(name))),
+  };
+}
+
+/** @throws 'Invalid' naming each field that is another than it was */
+function checkFixed(current: Fields, fixed: Fields): void {
+  const issues = Object.entries(fixed)
+    .filter(([name, value]) => !isDeepStrictEqual(JSON.parse(JSON.stringify(current[name] ?? null)), value))
+    .map(([name]) => ({ loc: ['body', name], msg: "this field can't be changed", type: 'read_only' }));
+  if (issues.length > 0) throw invalid(...issues);
 }
 
 /** Strong: over the whole resource as it is answered (RFC 9110 section 8.8.3). */

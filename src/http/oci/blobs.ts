@@ -1,31 +1,23 @@
-import { randomBytes } from 'node:crypto';
 import { parseDigest } from '../../oci/digest.js';
-import {
-  type ByteRange,
-  contentRange,
-  ifNoneMatch,
-  ifRangeMatches,
-  parseRangeHeader,
-  unsatisfiedContentRange,
-} from '../../oci/range.js';
-import type { Blob, Blobs, OpenableBlob } from '../../registry/blobs.js';
+import { ifNoneMatch } from '../../oci/range.js';
+import type { ReadObserver } from '../../metadata/audit-reads.js';
+import type { Blob, Blobs } from '../../registry/blobs.js';
 import { actorOf, type Context } from '../context.js';
-import { sendBody } from '../send.js';
+import { blobSender, type BlobSenderOptions } from '../send-blob.js';
 import { isOllama, locate } from './location.js';
 import { part } from './parameters.js';
 
-export interface BlobRoutesOptions {
+export interface BlobRoutesOptions extends BlobSenderOptions {
   readonly blobs: Blobs;
-  readonly idleMs: number;
-  readonly rangesMax: number;
-  /** nginx's internal location for the store's folder, or empty. */
-  readonly xAccelPrefix: string;
+  readonly reads: ReadObserver;
 }
 
 const OCTETS = 'application/octet-stream';
 
 /** The handlers of blobs (distribution-spec, "Pulling blobs", "Deleting Blobs"; ranges as RFC 9110 section 14). */
-export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRoutesOptions) {
+export function blobHandlers({ blobs, reads, ...options }: BlobRoutesOptions) {
+  const send = blobSender(options);
+
   /** HEAD (end-2): from the database alone. */
   async function head(ctx: Context): Promise<void> {
     const blob = await blobs.get(...pulled(ctx));
@@ -49,75 +41,17 @@ export function blobHandlers({ blobs, idleMs, rangesMax, xAccelPrefix }: BlobRou
       ctx.status = 304;
       return;
     }
-    if (xAccelPrefix !== '' && blob.wholeObject !== undefined) {
-      // nginx would send what it finds: that all of it is there is seen to here.
-      if (blob.size > 0) await (await blob.open({ start: blob.size - 1, end: blob.size }))[Symbol.asyncDispose]();
-      // nginx reads the Range and If-Range headers itself. An empty text keeps the type, which null would take away.
-      ctx.status = 200;
-      ctx.body = '';
-      ctx.set('X-Accel-Redirect', xAccelPrefix + blob.wholeObject);
-      return;
-    }
-    const ranges = ifRangeMatches(ctx.get('If-Range') || undefined, etag)
-      ? parseRangeHeader(ctx.get('Range') || undefined, blob.size, rangesMax)
-      : 'whole';
-    if (ranges === 'unsatisfiable') {
-      // This answer is not the blob, and is not to be kept.
-      for (const name of ['ETag', 'Cache-Control', 'Docker-Content-Digest', 'Content-Type']) ctx.remove(name);
-      ctx.status = 416;
-      ctx.set('Content-Range', unsatisfiedContentRange(blob.size));
-      ctx.body = {
-        errors: [{ code: 'SIZE_INVALID', message: `no byte of this range is in the blob, which has ${blob.size}` }],
-      };
-      return;
-    }
-    if (ranges === 'whole') await sendOne(ctx, blob, 200, { start: 0, end: blob.size });
-    else if (ranges.length === 1 && ranges[0]) {
-      ctx.set('Content-Range', contentRange(ranges[0], blob.size));
-      await sendOne(ctx, blob, 206, ranges[0]);
-    } else await sendSeveral(ctx, blob, ranges);
+    await send(ctx, blob, {
+      type: OCTETS,
+      note: (told) => note(ctx, blob, told),
+      unsatisfiable: (message) => ({ errors: [{ code: 'SIZE_INVALID', message }] }),
+    });
   }
 
-  async function sendOne(ctx: Context, blob: OpenableBlob, status: number, range: ByteRange): Promise<void> {
-    const bytes = await blob.open(range);
-    begin(ctx, status, range.end - range.start);
-    try {
-      await sendBody(ctx.req, ctx.res, bytes, idleMs);
-    } finally {
-      await bytes[Symbol.asyncDispose]();
-    }
-  }
-
-  /** multipart/byteranges (RFC 9110 section 14.6). */
-  async function sendSeveral(ctx: Context, blob: OpenableBlob, ranges: readonly ByteRange[]): Promise<void> {
-    const boundary = randomBytes(16).toString('hex');
-    const heads = ranges.map((range) =>
-      Buffer.from(
-        `\r\n--${boundary}\r\nContent-Type: ${OCTETS}\r\nContent-Range: ${contentRange(range, blob.size)}\r\n\r\n`,
-      ),
-    );
-    const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
-    const length = ranges.reduce(
-      (sum, range, index) => sum + (heads[index]?.length ?? 0) + range.end - range.start,
-      tail.length,
-    );
-    const [firstRange] = ranges;
-    let first = firstRange && (await blob.open(firstRange));
-    async function* parts(): AsyncGenerator<Uint8Array> {
-      for (const [index, range] of ranges.entries()) {
-        yield heads[index] ?? Buffer.alloc(0);
-        yield* first ?? (await blob.open(range));
-        first = undefined;
-      }
-      yield tail;
-    }
-    ctx.set('Content-Type', `multipart/byteranges; boundary=${boundary}`);
-    begin(ctx, 206, length);
-    try {
-      await sendBody(ctx.req, ctx.res, parts(), idleMs);
-    } finally {
-      await first?.[Symbol.asyncDispose]();
-    }
+  /** For the record: the answer has begun, whether or not the client takes all of it. */
+  function note(ctx: Context, { digest, size }: Blob, part: Readonly<Record<string, unknown>>): void {
+    const { repository } = ctx.state;
+    reads.note(repository, () => ({ actor: actorOf(ctx), what: 'blob', digest, details: { size, ...part } }));
   }
 
   /** DELETE (end-10). */
@@ -144,11 +78,4 @@ function describe(ctx: Context, blob: Blob): void {
   ctx.set('ETag', `"${blob.digest}"`);
   ctx.set('Accept-Ranges', 'bytes');
   ctx.set('Cache-Control', 'private, max-age=31536000, immutable');
-}
-
-/** From here on the response is ours and not Koa's. */
-function begin(ctx: Context, status: number, length: number): void {
-  ctx.respond = false;
-  ctx.res.statusCode = status;
-  ctx.set('Content-Length', String(length));
 }

@@ -67,6 +67,11 @@ const RETRY_SECONDS = 5;
 
 /** Answers a failure as the specification wants it. */
 export const writeFailure: WriteFailure = (ctx, error) => {
+  if (error === undefined) {
+    ctx.status = 500;
+    ctx.body = { errors: [{ code: 'UNKNOWN', message: 'an error inside the registry; its log has the details' }] };
+    return;
+  }
   const [status, code] = responses[error.failure];
   ctx.status = status;
   ctx.set('Docker-Distribution-API-Version', 'registry/2.0');

@@ -3,6 +3,7 @@ import { algorithmOf, digestOf } from '../../oci/digest.js';
 import { type ManifestLimits, parseManifest } from '../../oci/manifest.js';
 import { parseReference, parseTag, type Reference } from '../../oci/name.js';
 import { ifNoneMatch } from '../../oci/range.js';
+import type { ReadObserver } from '../../metadata/audit-reads.js';
 import type { Manifests, StoredManifest } from '../../registry/manifests.js';
 import type { Tags } from '../../registry/tags.js';
 import { actorOf, type Context } from '../context.js';
@@ -16,10 +17,11 @@ export interface ManifestRoutesOptions {
   readonly limits: ManifestLimits;
   readonly maxTags: number;
   readonly idleMs: number;
+  readonly reads: ReadObserver;
 }
 
 /** The handlers of manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Content Management"). */
-export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs }: ManifestRoutesOptions) {
+export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs, reads }: ManifestRoutesOptions) {
   /** GET and HEAD (end-3). A manifest is sent as it was pushed, whatever the client says that it accepts. */
   async function get(ctx: Context): Promise<void> {
     const { repository } = ctx.state;
@@ -34,7 +36,16 @@ export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs }: M
       return;
     }
     ctx.status = 200;
-    if ('payload' in manifest) ctx.body = manifest.payload;
+    if ('payload' in manifest) {
+      ctx.body = manifest.payload;
+      const { digest, size } = manifest;
+      reads.note(repository, () => ({
+        actor: actorOf(ctx),
+        what: 'manifest',
+        digest,
+        details: { ...reference, size },
+      }));
+    }
     // Koa names a type of its own when it takes a body: the pushed one, without parameters, has the last word.
     ctx.set('Content-Type', manifest.mediaType);
     ctx.set('Content-Length', String(manifest.size));

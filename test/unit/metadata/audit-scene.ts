@@ -14,6 +14,7 @@ export interface Writer {
 /** A database with a pool that is large enough for writers that wait. */
 export class AuditScene {
   readonly #pools: Database[] = [];
+  readonly #writers: Writer[] = [];
 
   private constructor(
     readonly place: TestDatabase,
@@ -63,7 +64,7 @@ export class AuditScene {
       .catch((error: unknown) => {
         if (error !== rolledBack) throw error;
       });
-    return {
+    const writer: Writer = {
       written,
       commit: async () => {
         end();
@@ -74,6 +75,8 @@ export class AuditScene {
         await done;
       },
     };
+    this.#writers.push(writer);
+    return writer;
   }
 
   /** Waits until a sealer has seen which writers there are, and waits for them. */
@@ -105,6 +108,8 @@ export class AuditScene {
   }
 
   async dispose(): Promise<void> {
+    // Also those that a failed test has left open.
+    await Promise.all(this.#writers.map((writer) => writer.rollback()));
     await Promise.all(this.#pools.map((pool) => pool.close()));
     await this.place.drop();
   }
