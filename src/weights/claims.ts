@@ -110,7 +110,10 @@ export function claimsOfAnnotations({ annotations }: Manifest): Claims {
 }
 
 /** Manifests with more files of weights are shards of one model, whose names say the same. */
-const namesRead = 200;
+const namesRead = 50;
+
+/** Of a path, in UTF-16 units from its end: the file's name, and mostly the folder's. */
+const nameRead = 255;
 
 /** A size such as 7B, 8x7B or 30B-A3B between separators; not of K, which is mostly the length of the context. */
 const sizeInName = /(?:^|[-_./])((?:\d{1,4}x)?\d{1,4}(?:\.\d{1,3})?[mbt](?:-a\d{1,4}(?:\.\d{1,3})?[mb])?)(?=$|[-_./])/i;
@@ -122,7 +125,7 @@ export function claimsOfNames(files: readonly ModelFile[]): Claims {
   const parameters = new Tally();
   const named = files.filter((file) => isWeightsFormat(file.format) && !/mmproj/i.test(file.name));
   for (const { name, path, format, size } of named.slice(0, namesRead)) {
-    const text = path ?? name;
+    const text = (path ?? name).slice(-nameRead);
     formats.add(format, size);
     quantizations.add(lastQuantization(text), size);
     parameters.add(sizeInName.exec(text)?.[1], size);

@@ -2,7 +2,7 @@ import type { Descriptor } from '../oci/descriptor.js';
 import { type Digest, hexOf } from '../oci/digest.js';
 import type { Manifest } from '../oci/manifest.js';
 import { formatOf } from './format.js';
-import { ORAS_UNPACK, statedPath } from './media-types.js';
+import { ORAS_UNPACK, packagingOf, statedPath } from './media-types.js';
 import { fieldOf, itemsAt, safeName, safePath } from './untrusted.js';
 
 /** A file of a model, as the manifest (and for a ModelKit its config) states it: one layer. */
@@ -24,18 +24,21 @@ export interface ModelFile {
 
 /** The files of a model, one a layer, in order; empty for an index. @param config the parsed config blob, if it was read */
 export function filesOf(manifest: Manifest, config?: unknown): ModelFile[] {
-  const ofKitfile = pathsOfKitfile(config);
+  const packaging = packagingOf(manifest);
+  const ofKitfile = pathsOfKitfile(packaging === 'modelkit' ? config : undefined);
   return manifest.layers.map((layer, position) => {
-    const stated = layer.name ?? statedPath(layer) ?? ofKitfile.get(layer.digest);
+    const ofOllama = packaging === 'ollama' ? layer.name : undefined;
+    const stated = ofOllama ?? statedPath(layer) ?? ofKitfile.get(layer.digest);
+    const mediaType = layer.mediaType.slice(0, 255);
     const path = stated === undefined ? undefined : safePath(stated);
     const name = safeName(stated ?? '') ?? nameOf(layer);
     return {
       name,
       path,
-      mediaType: layer.mediaType.slice(0, 255),
+      mediaType,
       digest: layer.digest,
       size: layer.size,
-      format: formatOf(layer.mediaType, path ?? name, layer.annotations?.[ORAS_UNPACK] === 'true'),
+      format: formatOf(mediaType, path ?? name, layer.annotations?.[ORAS_UNPACK] === 'true'),
       position,
     };
   });

@@ -46,7 +46,11 @@ const longestName = 255;
  * the folder. A leading `./` and a `/` at the end are left out. Undefined if the text is no such path.
  */
 export function safePath(text: string): string | undefined {
-  const path = text.replace(/^(?:\.\/+)+/, '').replace(/\/+$/, '');
+  if (text.length > 2 * longestPath) return undefined;
+  let end = text.length;
+  // No expression: one that looks for "/" at the end looks anew at every "/".
+  while (text[end - 1] === '/' && end > 1) end--;
+  const path = text.slice(0, end).replace(/^(?:\.\/+)+/, '');
   if (path.length > longestPath || path.search(unfit) >= 0 || path.includes('\\') || /^[a-z]:/i.test(path)) {
     return undefined;
   }

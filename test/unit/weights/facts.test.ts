@@ -165,6 +165,7 @@ describe('weights/facts', () => {
       [],
       'text',
       7,
+      Object.create({ config: { quantization: 'awq' }, file_type: 'Q4_0', package: { name: 'x' } }),
       { config: 'text', descriptor: [] },
       { config: { quantization: 5, precision: {}, paramSize: [] }, descriptor: { name: null, licenses: 'MIT' } },
       JSON.parse('{"__proto__":{"config":{"quantization":"awq"}},"config":{"__proto__":{"quantization":"awq"}}}'),
@@ -212,6 +213,7 @@ describe('weights/facts', () => {
           expect(Buffer.byteLength(json)).to.be.at.most(16 * 1024);
         }
       }),
+      { numRuns: 50 },
     );
   });
 

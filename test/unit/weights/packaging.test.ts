@@ -8,6 +8,7 @@ import {
   readConfig,
   wantsConfig,
 } from '../../../src/weights/packaging.js';
+import { expectQuick } from '../oci/failure.js';
 import { describeContent, imageIndex, encode, limits } from '../oci/samples.js';
 import { parseManifest } from '../../../src/oci/manifest.js';
 import {
@@ -212,6 +213,38 @@ describe('weights/files', () => {
     expect(fileOf({ [TITLE]: './/./a/b/' }).path).to.equal('a/b');
     expect(fileOf({ [TITLE]: '.hidden' }).path).to.equal('.hidden');
     expect(fileOf({ [TITLE]: '..a/b..' }).path).to.equal('..a/b..');
+  });
+
+  it('are read in no time, whatever is stated', () => {
+    for (const part of [
+      '/',
+      './',
+      '\\',
+      '../',
+      '.tar+',
+      'a.gguf',
+      '.onnx_data',
+      'sentencepiece',
+      '\u202e',
+      ' ',
+      '-tar',
+    ]) {
+      const long = part.repeat(500_000 / part.length);
+      expectQuick(() => fileOf({ [TITLE]: `${long}x` }, `application/vnd.docker.ai.${long}x`));
+      const short = part.repeat(2000 / part.length);
+      const many = Array.from({ length: 200 }, (_, index) =>
+        layer(`${short}${index}`, { [TITLE]: `${short}${index}` }),
+      );
+      const manifest = manifestOf({ layers: many });
+      expectQuick(() => filesOf(manifest));
+    }
+  });
+
+  it('take no path from what their packager never says', () => {
+    const odd = layer('a/b', {}, { name: 'by-name.gguf' });
+    expect(filesOf(modelPack({ layers: [odd] }))[0]?.path).to.equal(undefined);
+    const kitfile = { model: { path: 'by-config.gguf', digest: odd.digest } };
+    expect(filesOf(modelPack({ layers: [odd] }), kitfile)[0]?.path).to.equal(undefined);
   });
 
   it('have names and paths that fit, whatever is stated', () => {
