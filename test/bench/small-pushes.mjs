@@ -8,6 +8,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import { createServer } from 'node:net';
@@ -42,9 +43,31 @@ async function freePort() {
   return port;
 }
 
+/** Milliseconds of CPU that a process and all below it have used, also those that ended; Linux tells. */
+function cpuOf(root) {
+  const TICK_MS = 10;
+  const processes = new Map();
+  for (const pid of readdirSync('/proc').filter((name) => /^[0-9]+$/.test(name))) {
+    try {
+      // After the name, which may hold anything: state, parent, …
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ');
+      const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
+      processes.set(Number(pid), { parent: Number(fields[1]), ticks });
+    } catch {
+      // It has just ended.
+    }
+  }
+  const isBelow = (pid) => pid === root || (processes.has(pid) && isBelow(processes.get(pid).parent));
+  return [...processes].reduce((sum, [pid, { ticks }]) => sum + (isBelow(pid) ? ticks * TICK_MS : 0), 0);
+}
+
 /** A registry of one checkout, and the ways to ask it. */
 class Measured {
   figures = { push: [], 'GET by tag': [], 'HEAD by digest': [] };
+  /** Milliseconds of the registry and its PostgreSQL each; another's work on the machine changes them little. */
+  cpu = { push: [], 'GET by tag': [], 'HEAD by digest': [] };
   known = [];
   agent = new Agent({ keepAlive: true, maxSockets: READERS });
 
@@ -128,6 +151,7 @@ class Measured {
   }
 
   async measure(what, count, work) {
+    const before = process.platform === 'linux' ? cpuOf(this.process.pid) : Number.NaN;
     const begun = performance.now();
     const end = begun + milliseconds;
     let done = 0;
@@ -140,6 +164,7 @@ class Measured {
       }),
     );
     this.figures[what].push((done * 1000) / (performance.now() - begun));
+    this.cpu[what].push(((process.platform === 'linux' ? cpuOf(this.process.pid) : Number.NaN) - before) / done);
   }
 
   /** What is measured, in the order of a round. */
@@ -182,9 +207,11 @@ try {
     all.map((one) => ({
       what,
       checkout: basename(one.checkout),
-      'per second (median)': median(one.figures[what]).toFixed(1),
+      'per second': median(one.figures[what]).toFixed(1),
       // Of each round by itself: what disturbed the machine then disturbed both.
       ratio: median(one.figures[what].map((figure, index) => figure / first.figures[what][index])).toFixed(3),
+      'CPU ms each': median(one.cpu[what]).toFixed(2),
+      'CPU ratio': median(one.cpu[what].map((figure, index) => figure / first.cpu[what][index])).toFixed(3),
       all: one.figures[what].map((figure) => figure.toFixed(0)).join(' '),
     })),
   );
