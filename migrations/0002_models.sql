@@ -139,7 +139,7 @@ create table idempotency_keys (
   -- Of the request's body.
   body_digest text collate "C" not null,
   status integer not null,
-  response jsonb,
+  response json,
   created_at timestamptz not null default now(),
   constraint idempotency_keys_pk primary key (actor, route, key)
 );

@@ -17,6 +17,8 @@ import type { Log } from '../log.js';
 import { auditChanges } from '../metadata/audit.js';
 import { AuditedReads } from '../metadata/audit-reads.js';
 import { recordBy } from '../registry/changes.js';
+import { followChanges, inspectPushes } from '../metadata/follow.js';
+import { Metadata } from '../metadata/metadata.js';
 import { createRegistry } from '../registry/registry.js';
 import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { FilesystemStore } from '../storage/filesystem.js';
@@ -65,7 +67,8 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     store,
     log,
     pause,
-    observers: [recordBy(recordChanges, auditChanges)],
+    observers: [followChanges, recordBy(recordChanges, auditChanges)],
+    inspectPushes: (blobs) => inspectPushes(database, blobs),
     blobMaxBytes: config.blobMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
     sessionsPerKey: config.sessionsPerKey,
@@ -89,6 +92,8 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
   const primary = askPrimary(metrics, config.healthTimeout * 1000);
   const app = createApp({
     ...registry,
+    registry,
+    metadata: new Metadata(database, recordBy(recordChanges)),
     ...primary,
     authenticator,
     reads,

@@ -21,11 +21,12 @@ export async function putLayers(
             select * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
               with ordinality as w (name, path, media_type, digest, size_bytes, format, position)),
           matched as (
-            select a.id, w.position, row_number() over (partition by a.id order by w.position) as nth
-              from artifacts a join wanted w on w.digest = a.digest and w.path is not distinct from a.path and w.media_type = a.media_type
+            select a.id, w.position, w.media_type, row_number() over (partition by a.id order by w.position) as nth
+              from artifacts a join wanted w on w.digest = a.digest and w.path is not distinct from a.path
              where a.release_id = $1 and a.kind = 'layer'),
-          kept as (update artifacts a set position = m.position, repository = null, blob = null from matched m
-                    where a.id = m.id and m.nth = 1 and (a.position <> m.position or a.blob is not null)),
+          kept as (update artifacts a set position = m.position, media_type = m.media_type, repository = null, blob = null from matched m
+                    where a.id = m.id and m.nth = 1
+                      and (a.position <> m.position or a.media_type <> m.media_type or a.blob is not null)),
           gone as (delete from artifacts where release_id = $1 and kind = 'layer' and id not in (select id from matched))
      insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
      select $1, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $8

@@ -2,7 +2,7 @@ import type { Queries } from '../database/connect.js';
 import type { RepositoryName } from '../oci/name.js';
 import { Conditions, type Page, type PageQuery, readPage } from './pages.js';
 
-/** What happened to a model and in its repository: the record, without where it was done from. */
+/** What happened to a model and in its repository: the record but for its blobs, without where it was done from. */
 export interface ModelEvent {
   readonly id: number;
   readonly actor: string;
@@ -26,7 +26,8 @@ export async function listEvents(
     columns:
       'l.id, l.actor, l.actor_name, l.action, l.resource_type, l.resource_id, l.repository, l.details, l.request_id, l.created_at',
     from: 'audit_logs l',
-    conditions: new Conditions().add('l.repository = ?', repository),
+    // Blobs come before the manifest that tells of them.
+    conditions: new Conditions().add('l.repository = ?', repository).say(`l.resource_type <> 'blob'`),
     sorts: { created_at: { expression: 'l.created_at', type: 'timestamptz' } },
     defaultSort: '-created_at',
     id: 'l.id',

@@ -1,7 +1,7 @@
 // Small pushes and manifest reads per second, of one or several checkouts in turn, so that their ratios can be compared on
 // a machine that is not quiet. Nothing is asserted.
 //
-//   npm run bench:small -- [--rounds 5] [--seconds 4] [checkout …]
+//   npm run bench:small -- [--rounds 9] [--seconds 2] [checkout …]
 //
 // The first checkout is what the others are compared with; without any, this one is measured. Each is built where it lies
 // and needs its node_modules. Every registry runs with its own PostgreSQL in a folder that is removed in the end.
@@ -26,7 +26,7 @@ const READERS = 32;
 const KNOWN = 200;
 const START_MS = 60_000;
 
-const options = { rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '4' } };
+const options = { rounds: { type: 'string', default: '9' }, seconds: { type: 'string', default: '2' } };
 const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const rounds = Number(values.rounds);
 const milliseconds = Number(values.seconds) * 1000;
@@ -142,15 +142,15 @@ class Measured {
     this.figures[what].push((done * 1000) / (performance.now() - begun));
   }
 
-  async round(number) {
+  /** What is measured, in the order of a round. */
+  get works() {
     const some = (turn) => this.known[turn % KNOWN];
-    await this.measure('push', PUSHERS, (turn) => this.push(`v${number}.${turn}-fp16`));
-    await this.measure('GET by tag', READERS, (turn) =>
-      this.expect(200, 'GET', `/v2/bench/model/manifests/${some(turn).tag}`),
-    );
-    await this.measure('HEAD by digest', READERS, (turn) =>
-      this.expect(200, 'HEAD', `/v2/bench/model/manifests/${some(turn).digest}`),
-    );
+    const read = (method, reference) => this.expect(200, method, `/v2/bench/model/manifests/${reference}`);
+    return {
+      push: (number) => this.measure('push', PUSHERS, (turn) => this.push(`v${number}.${turn}-fp16`)),
+      'GET by tag': () => this.measure('GET by tag', READERS, (turn) => read('GET', some(turn).tag)),
+      'HEAD by digest': () => this.measure('HEAD by digest', READERS, (turn) => read('HEAD', some(turn).digest)),
+    };
   }
 
   async stop() {
@@ -170,14 +170,14 @@ const median = (numbers) => {
 };
 
 const all = (positionals.length > 0 ? positionals : [ROOT]).map((folder) => new Measured(folder));
+const [first] = all;
 try {
   for (const one of all) await one.start();
   for (let number = 1; number <= rounds; number++) {
-    // Who begins changes from round to round.
+    // Close together in time, and who begins changes from round to round.
     const order = number % 2 === 1 ? all : [...all].reverse();
-    for (const one of order) await one.round(number);
+    for (const what of Object.keys(first.works)) for (const one of order) await one.works[what](number);
   }
-  const [first] = all;
   const rows = Object.keys(first.figures).flatMap((what) =>
     all.map((one) => ({
       what,

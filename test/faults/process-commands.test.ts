@@ -1,7 +1,10 @@
+import { userInfo } from 'node:os';
 import { expect } from 'chai';
-import { basic } from '../support/keys.js';
+import { listAudit } from '../../src/metadata/audit-list.js';
+import { basic, onDatabase } from '../support/keys.js';
 import { startServer, type TestServer } from '../support/server.js';
 import { runCommand } from './support/command.js';
+import { until } from './support/processes.js';
 import { EmbeddedSite } from './support/embedded.js';
 
 describe('weighhouse on the command line', function () {
@@ -75,6 +78,70 @@ describe('weighhouse on the command line', function () {
     expect(await status(key)).to.equal(200);
   });
 
+  it('says in the record what commands changed, from what to what, and by whom', async () => {
+    const made = (await run('key', 'create', 'noted', '--grant', 'noted/*=pull', '--read-only')).said.trim();
+    const [, id = '', secret = ''] = made.split('_');
+    await run('key', 'revoke', id);
+    await run('key', 'revoke', id);
+    await run('visibility', 'public', 'noted/*');
+    await run('visibility', 'private', 'noted/*');
+    await run('visibility', 'private', 'noted/*');
+    await run('visibility', 'default', 'noted/*');
+    await run('token', 'revoke-all');
+    const rows = await onDatabase(server, async (database) => {
+      const [key, visibility, token] = await Promise.all(
+        [{ resourceId: id }, { resourceId: 'noted/*' }, { action: 'token.*' }].map((filters) =>
+          listAudit(database, { filters, limit: 10 }),
+        ),
+      );
+      return [...(key?.rows ?? []), ...(visibility?.rows ?? []), ...(token?.rows.slice(0, 1) ?? [])];
+    });
+    const facts = {
+      name: 'noted',
+      grants: [{ repository: 'noted/*', actions: ['pull'] }],
+      read_only: true,
+      expires_at: null,
+    };
+    const [before, after] = [true, false].map((active) => ({ ...facts, is_active: active }));
+    expect(rows.map(({ action, details }) => ({ action, ...details }))).to.deep.equal([
+      { action: 'key.revoke', before, after },
+      { action: 'key.create', before: null, after: before },
+      { action: 'visibility.unset', pattern: 'noted/*', before: 'private', after: null },
+      { action: 'visibility.set', pattern: 'noted/*', before: 'public', after: 'private' },
+      { action: 'visibility.set', pattern: 'noted/*', before: null, after: 'public' },
+      { action: 'token.revoke_all' },
+    ]);
+    for (const row of rows)
+      expect(row).to.include({ actor: 'local', actorName: userInfo().username, ipAddress: '', requestId: '' });
+    expect(JSON.stringify(rows)).not.to.include(secret);
+    expect(JSON.stringify(rows)).not.to.include('$2b$');
+  });
+
+  it('goes through the record, finds an earlier head again, and fails for what was changed', async () => {
+    await run('key', 'create', 'sealed', '--admin');
+    await until('the record is sealed', async () => /^unsealed  0$/m.test((await run('audit', 'verify')).said));
+    const { code, said } = await run('audit', 'verify');
+    expect(code).to.equal(0);
+    const [, head = ''] =
+      /^rows +[1-9][0-9]*\nseals +[1-9][0-9]*\nunsealed +[0-9]+\nhead +([0-9a-f]{64})\n$/.exec(said) ?? [];
+    expect((await run('audit', 'verify', '--head', head.toUpperCase())).code).to.equal(0);
+    const other = await run('audit', 'verify', '--head', head.replaceAll(/[0-9]/g, 'a'));
+    expect(other.code).to.equal(1);
+    expect(other.said).to.include('no seal has the hash');
+    await onDatabase(server, (database) =>
+      database.transaction(async (transaction) => {
+        await transaction.query('alter table audit_logs disable trigger audit_logs_append_only');
+        await transaction.query(`update audit_logs set actor_name = 'somebody else' where id = 1`);
+        await transaction.query('alter table audit_logs enable trigger audit_logs_append_only');
+      }),
+    );
+    const changed = await run('audit', 'verify');
+    expect(changed.code).to.equal(1);
+    expect(changed.said).to.match(
+      /the audit log is not as it was written: a row between row 1 and row [0-9]+ or their seal/,
+    );
+  });
+
   const wrong: [string[], string][] = [
     [['key'], 'weighhouse key create NAME'],
     [['key', 'create'], 'one name is needed'],
@@ -92,6 +159,9 @@ describe('weighhouse on the command line', function () {
     [['visibility', 'secret', 'x'], 'weighhouse visibility public PATTERN'],
     [['visibility', 'public', 'UPPER'], 'the repository pattern "UPPER"'],
     [['token'], 'weighhouse token revoke-all'],
+    [['audit'], 'weighhouse audit verify'],
+    [['audit', 'seal'], 'weighhouse audit verify'],
+    [['audit', 'verify', '--head', 'abc'], '--head abc is not a hash of 64 hexadecimal digits'],
   ];
   for (const [line, words] of wrong) {
     it(`answers "weighhouse ${line.join(' ')}" with how it is meant`, async () => {
@@ -120,7 +190,7 @@ describe('weighhouse on the command line', function () {
   });
 
   it('prints how it is used', async () => {
-    for (const command of ['key', 'visibility', 'token']) {
+    for (const command of ['key', 'visibility', 'token', 'audit']) {
       const { code, said } = await run(command, '--help');
       expect(code).to.equal(0);
       expect(said).to.include(`weighhouse ${command} `);

@@ -1,13 +1,20 @@
 import Router from '@koa/router';
 import type { Middleware } from 'koa';
+import type { Metadata } from '../../metadata/metadata.js';
 import { type Context, pathOf, type RequestState } from '../context.js';
 import { healthHandlers, type HealthReport } from '../ops/health.js';
 import { refuseMethod } from '../oci/routes.js';
+import { aliasHandlers } from './aliases.js';
+import { type ArtifactRoutesOptions, artifactHandlers } from './artifacts.js';
+import { deploymentHandlers } from './deployments.js';
 import { type DocsOptions, docsHandlers } from './docs.js';
 import type { FrameOperation } from './frame.js';
+import { modelHandlers } from './models.js';
+import { releaseHandlers } from './releases.js';
 
-export interface ApiRoutesOptions extends DocsOptions {
+export interface ApiRoutesOptions extends DocsOptions, ArtifactRoutesOptions {
   readonly operation: FrameOperation;
+  readonly metadata: Metadata;
   readonly health: () => Promise<HealthReport>;
 }
 
@@ -34,7 +41,66 @@ export function openApiRoutes(options: ApiRoutesOptions): Middleware<RequestStat
   };
 }
 
-/** The endpoints of spec/openapi.yaml, line by line. */
-export function apiRoutes(_options: ApiRoutesOptions): Router<RequestState> {
-  return new Router<RequestState>({ sensitive: true, strict: true });
+/** The endpoints of spec/openapi.yaml, line by line; what each takes is decided by its verb, on what the path names. */
+export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
+  const router = new Router<RequestState>({ sensitive: true, strict: true });
+  const { operation, metadata, registry } = options;
+  const models = modelHandlers(metadata);
+  const aliases = aliasHandlers(metadata);
+  const releases = releaseHandlers(metadata, registry);
+  const deployments = deploymentHandlers(metadata);
+  const artifacts = artifactHandlers(metadata, options);
+
+  router.get('/api/v1/models', operation('listModels', models.list));
+  router.post('/api/v1/models', operation('createModel', models.create));
+  router.get('/api/v1/models/:model', operation('getModel', models.get));
+  router.put('/api/v1/models/:model', operation('replaceModel', models.replace));
+  router.patch('/api/v1/models/:model', operation('updateModel', models.update));
+  router.delete('/api/v1/models/:model', operation('deleteModel', models.remove));
+  router.get('/api/v1/models/:model/releases', operation('listModelReleases', models.releases));
+  router.get('/api/v1/models/:model/matrix', operation('getModelMatrix', models.matrix));
+  router.get('/api/v1/models/:model/events', operation('listModelEvents', models.events));
+  router.get('/api/v1/models/:model/aliases', operation('listAliases', aliases.list));
+  router.get('/api/v1/models/:model/aliases/:alias', operation('getAlias', aliases.get));
+  router.put('/api/v1/models/:model/aliases/:alias', operation('setAlias', aliases.put));
+  router.delete('/api/v1/models/:model/aliases/:alias', operation('deleteAlias', aliases.remove));
+  router.get('/api/v1/models/:model/aliases/:alias/history', operation('listAliasHistory', aliases.history));
+
+  router.get('/api/v1/releases', operation('listReleases', releases.list));
+  router.post('/api/v1/releases', operation('createRelease', releases.create));
+  router.get('/api/v1/releases/latest', operation('getLatestRelease', releases.latest));
+  router.get('/api/v1/releases/compare', operation('compareReleases', releases.compare));
+  router.get('/api/v1/releases/:id', operation('getRelease', releases.get));
+  router.put('/api/v1/releases/:id', operation('replaceRelease', releases.replace));
+  router.patch('/api/v1/releases/:id', operation('updateRelease', releases.update));
+  router.delete('/api/v1/releases/:id', operation('deleteRelease', releases.remove));
+  router.get('/api/v1/releases/:id/deployments', operation('listReleaseDeployments', releases.deployments));
+  router.get('/api/v1/releases/:id/artifacts', operation('listReleaseArtifacts', releases.artifacts));
+  router.get('/api/v1/releases/:id/manifest', operation('getReleaseManifest', releases.manifest));
+  router.post('/api/v1/releases/:id/publish', operation('publishRelease', releases.publish));
+
+  router.get('/api/v1/deployments', operation('listDeployments', deployments.list));
+  router.post('/api/v1/deployments', operation('createDeployment', deployments.create));
+  router.get('/api/v1/deployments/:id', operation('getDeployment', deployments.get));
+  router.patch('/api/v1/deployments/:id', operation('updateDeployment', deployments.update));
+  router.delete('/api/v1/deployments/:id', operation('retireDeployment', deployments.retire));
+  router.post('/api/v1/deployments/:id/rollback', operation('rollBackDeployment', deployments.rollback));
+  router.get('/api/v1/deployments/:id/history', operation('listDeploymentHistory', deployments.history));
+  router.get(
+    '/api/v1/deployments/environments/:environment/current',
+    operation('listCurrentDeploymentsThere', deployments.current),
+  );
+  router.get('/api/v1/environments', operation('listEnvironments', deployments.environments));
+  router.get('/api/v1/environments/:environment/current', operation('listCurrentDeployments', deployments.current));
+
+  router.get('/api/v1/artifacts', operation('listArtifacts', artifacts.list));
+  router.post('/api/v1/artifacts', operation('createArtifact', artifacts.create));
+  router.post('/api/v1/artifacts/upload', operation('uploadArtifact', artifacts.upload));
+  router.get('/api/v1/artifacts/:id', operation('getArtifact', artifacts.get));
+  router.put('/api/v1/artifacts/:id', operation('replaceArtifact', artifacts.replace));
+  router.patch('/api/v1/artifacts/:id', operation('updateArtifact', artifacts.update));
+  router.delete('/api/v1/artifacts/:id', operation('deleteArtifact', artifacts.remove));
+  router.get('/api/v1/artifacts/:id/download', operation('downloadArtifact', artifacts.download));
+
+  return router;
 }
