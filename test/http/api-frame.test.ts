@@ -17,7 +17,9 @@ describe('the pages of the contract', () => {
     server = await sharedServer();
   });
 
-  const PARTS = ['docs.js', 'swagger-ui.css', 'swagger-ui-bundle.js', 'favicon-32x32.png'].map((name) => `/api/docs/${name}`);
+  const PARTS = ['docs.js', 'swagger-ui.css', 'swagger-ui-bundle.js', 'favicon-32x32.png'].map(
+    (name) => `/api/docs/${name}`,
+  );
 
   it('need no key, and are of their types', async () => {
     for (const [path, type] of [
@@ -116,7 +118,9 @@ describe('the door of the metadata API', () => {
   it('finds fault with a query of which nothing is known', async () => {
     const { status, body } = await api(server, 'GET', '/health?deep=1', { key: null });
     expect(status).to.equal(422);
-    expect(body).to.deep.equal({ detail: [{ loc: ['query', 'deep'], msg: 'is not known here', type: 'extra_forbidden' }] });
+    expect(body).to.deep.equal({
+      detail: [{ loc: ['query', 'deep'], msg: 'is not known here', type: 'extra_forbidden' }],
+    });
   });
 
   it('says nothing of the registry at the other door, and the other way round', async () => {
@@ -196,7 +200,11 @@ describe('pages of other sites', () => {
     expect(none.headers.get('vary')).to.equal(null);
   });
 
-  const preflight = { origin: ours, 'access-control-request-method': 'PATCH', 'access-control-request-headers': 'x-api-key' };
+  const preflight = {
+    origin: ours,
+    'access-control-request-method': 'PATCH',
+    'access-control-request-headers': 'x-api-key',
+  };
 
   it('ask first, without a key', async () => {
     const asked = await fetch(new URL('/api/v1/models/7', server.url), { method: 'OPTIONS', headers: preflight });
