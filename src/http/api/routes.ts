@@ -1,5 +1,6 @@
 import Router from '@koa/router';
 import type { Middleware } from 'koa';
+import type { Metadata } from '../../metadata/metadata.js';
 import { type Context, pathOf, type RequestState } from '../context.js';
 import { healthHandlers, type HealthReport } from '../ops/health.js';
 import type { Metadata } from '../../metadata/metadata.js';
