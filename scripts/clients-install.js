@@ -37,7 +37,11 @@ const goTools = [
   { name: 'ollama', version: 'v0.6.5', path: 'github.com/ollama/ollama', cgo: true },
 ];
 
-const pythonPackages = ['oras==0.2.43', 'numpy==2.4.6', 'safetensors==0.8.0', 'gguf==0.19.0'];
+// Each in an environment of its own, so that none decides on the versions of the other's packages.
+const pythonTools = [
+  { name: 'oras-py', folder: 'venv', packages: ['oras==0.2.43', 'numpy==2.4.6', 'safetensors==0.8.0', 'gguf==0.19.0'] },
+  { name: 'schemathesis', folder: 'schemathesis', packages: ['schemathesis==4.32.5'] },
+];
 
 // Debian pins these by its release. `docker` is in docker.io up to Debian 12 and in docker-cli from 13 on.
 const debianTools = [
@@ -138,10 +142,9 @@ async function installGoTool({ name, version, path, module, cgo }) {
   if (stamped(name) === version && existsSync(target)) versions.set(name, version);
 }
 
-async function installPython() {
-  const name = 'oras-py';
-  const pins = pythonPackages.join(' ');
-  const venv = join(cache, 'venv');
+async function installPython({ name, folder, packages }) {
+  const pins = packages.join(' ');
+  const venv = join(cache, folder);
   if (stamped(name) !== pins || !existsSync(join(venv, 'bin', 'python'))) {
     await attempt(name, async () => {
       if (!find('python3')) throw new Error('python3 is not on PATH');
@@ -149,7 +152,7 @@ async function installPython() {
       // Debian keeps what venv needs in a package of its own.
       if (spawnSync('python3', ['-c', 'import ensurepip']).status !== 0) await aptInstall(['python3-venv']);
       await run('python3', ['-m', 'venv', venv], { quiet: true });
-      const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...pythonPackages];
+      const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...packages];
       await run(join(venv, 'bin', 'python'), pip);
       writeFileSync(stamp(name), `${pins}\n`);
     });
@@ -194,7 +197,7 @@ async function installDebianTool({ name, packages, version = ['--version'] }) {
 mkdirSync(join(cache, 'bin'), { recursive: true });
 mkdirSync(join(cache, 'versions'), { recursive: true });
 for (const tool of debianTools) if (isWanted(tool.name)) await installDebianTool(tool);
-if (isWanted('oras-py')) await installPython();
+for (const tool of pythonTools) if (isWanted(tool.name)) await installPython(tool);
 for (const tool of goTools) if (isWanted(tool.name)) await installGoTool(tool);
 
 console.log(`\nIn ${cache}:`);

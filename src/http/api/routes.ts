@@ -1,8 +1,8 @@
 import Router from '@koa/router';
 import type { Middleware } from 'koa';
+import type { Metadata } from '../../metadata/metadata.js';
 import { type Context, pathOf, type RequestState } from '../context.js';
 import { healthHandlers, type HealthReport } from '../ops/health.js';
-import type { Metadata } from '../../metadata/metadata.js';
 import { aliasHandlers } from './aliases.js';
 import { type ArtifactRoutesOptions, artifactHandlers } from './artifacts.js';
 import { deploymentHandlers } from './deployments.js';
