@@ -115,7 +115,7 @@ async function count(queries: Queries, from: string, conditions: Conditions): Pr
 }
 
 const TYPES: Readonly<Record<string, RegExp>> = {
-  timestamptz: /^\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/,
+  timestamptz: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/,
   bigint: /^-?\d{1,16}$/,
   integer: /^-?\d{1,9}$/,
   uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
@@ -145,9 +145,17 @@ export function parseCursor(text: string, order: string, by: Pick<Sort, 'type'>,
     typeof value === 'string' &&
     typeof id === 'string' &&
     TYPES[by.type]?.test(value) &&
-    TYPES[idType]?.test(id);
+    TYPES[idType]?.test(id) &&
+    (by.type !== 'timestamptz' || isTime(value));
   if (!fits) throw unfit('cursor', 'this is no cursor of this list in this order');
   return [value as string, id as string];
+}
+
+/** Whether there is such a day and time; PostgreSQL has no year 0. */
+function isTime(text: string): boolean {
+  const time = new Date(text);
+  if (Number.isNaN(time.getTime()) || text.startsWith('0000')) return false;
+  return time.toISOString().slice(0, 19) === text.slice(0, 19);
 }
 
 function unfit(parameter: keyof PageQuery, message: string): RegistryError {
