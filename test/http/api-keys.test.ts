@@ -212,8 +212,11 @@ describe('the keys of the metadata API', function () {
     const { id, key, key_prefix: prefix } = await made();
     const target = `/v2/${REPOSITORY}/blobs/uploads/`;
     expect(await statuses(basic(key), 'POST', target)).to.deep.equal([202]);
+    const begun = performance.now();
     const narrowed = await patch(id, { grants: [{ repository: 'keys/**', actions: ['pull'] }] });
     expect(narrowed.status).to.equal(200);
+    // Also where a notification is lost, on another node.
+    expect(performance.now() - begun).to.be.at.least(REVOKED_MS);
     expect(await statuses(basic(key), 'POST', target)).to.deep.equal([403]);
     await patch(id, { grants: PUSH });
     expect(await statuses(basic(key), 'POST', target)).to.deep.equal([202]);
@@ -248,7 +251,9 @@ describe('the keys of the metadata API', function () {
       const other = await openUpload(server, REPOSITORY);
       const download = await slowDownload(key);
       const closed = new Promise((resolve) => download.once('close', resolve));
+      const begun = performance.now();
       expect(await end(id)).to.be.oneOf([200, 204]);
+      expect(performance.now() - begun).to.be.at.least(REVOKED_MS);
       expect(await statuses(basic(key))).to.deep.equal([401]);
       expect(await statuses(token)).to.deep.equal([401]);
       expect((await api(server, 'GET', '/models', { key })).body).to.deep.equal({ detail: 'Invalid API key' });
