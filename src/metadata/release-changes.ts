@@ -11,7 +11,7 @@ import { conflict, digestField, invalid, invalidField, notFound } from './failur
 import { findLive } from './live.js';
 import { getModel, lockModel, type Model } from './models.js';
 import { storedContent } from './release-content.js';
-import { findRelease, type FollowedModel, type ReleaseTag, setRelease } from './release-rows.js';
+import { findRelease, type FollowedModel, type ReleaseTag, setNewestRelease } from './release-rows.js';
 import { getRelease, type Release } from './releases.js';
 import type { Caller } from './rights.js';
 
@@ -108,7 +108,7 @@ async function tagAndSet(
   if (content.subject !== null)
     throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
   await putTag(transaction, caller, model, name.tag as Tag, digest);
-  return await setRelease(transaction, model, name, content, caller.actor);
+  return await setNewestRelease(transaction, model, name, content, caller.actor);
 }
 
 /** What is no identity. @throws 'Invalid' for a status that it can't have */
