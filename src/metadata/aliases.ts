@@ -1,5 +1,6 @@
 import { isFailure } from '../errors.js';
 import type { Queries } from '../database/connect.js';
+import { Conditions, type Page, type PageQuery, readPage } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import { parseTag, type Tag } from '../oci/name.js';
 import { findRepository } from '../registry/repositories.js';
@@ -8,7 +9,6 @@ import { readTag } from '../weights/tag.js';
 import { writeAudit } from './audit.js';
 import { digestField, invalid, invalidField, notFound } from './failures.js';
 import { getModel, type Model } from './models.js';
-import { Conditions, type Page, type PageQuery, readPage } from './pages.js';
 import { putTag } from './put-tag.js';
 import { getRelease } from './releases.js';
 import type { Caller, Rights } from './rights.js';

@@ -1,9 +1,9 @@
 import type { Queries } from '../database/connect.js';
+import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { notFound } from './failures.js';
 import { addModelFilters, isId, type ModelFilters } from './models.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
 import { addModelReference } from './releases.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
