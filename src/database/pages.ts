@@ -54,7 +54,7 @@ export class Conditions {
 
 export interface ListOptions {
   readonly columns: string;
-  /** What stands behind FROM. */
+  /** What stands behind FROM; its first table is what the list is of. */
   readonly from: string;
   readonly conditions: Conditions;
   readonly sorts: Readonly<Record<string, Sort>>;
@@ -80,7 +80,8 @@ export async function readPage<Row extends object>(
   const { conditions, from, columns, id, idType } = options;
   const counted = total ? await count(queries, from, conditions) : undefined;
   const { values } = conditions;
-  const after = cursor === undefined ? undefined : parseCursor(cursor, order, by, idType);
+  const list = `${/^\w*/.exec(from)?.[0]} ${order}`;
+  const after = cursor === undefined ? undefined : parseCursor(cursor, list, by, idType);
   if (after) values.push(...after);
   const place = `(${by.expression}, ${id})`;
   const bound = after
@@ -100,7 +101,7 @@ export async function readPage<Row extends object>(
   );
   const items = rows.slice(0, limit);
   const last = items.at(-1);
-  const next = rows.length > limit && last ? writeCursor([order, last.page_sort ?? '', last.page_id ?? '']) : null;
+  const next = rows.length > limit && last ? writeCursor([list, last.page_sort ?? '', last.page_id ?? '']) : null;
   for (const item of items) {
     delete item.page_sort;
     delete item.page_id;
@@ -124,7 +125,7 @@ const TYPES: Readonly<Record<string, RegExp>> = {
 };
 
 /** Names the place in an order after which the next page begins. */
-export function writeCursor(parts: readonly [order: string, value: string, id: string]): string {
+export function writeCursor(parts: readonly [list: string, value: string, id: string]): string {
   return Buffer.from(JSON.stringify(parts)).toString('base64url');
 }
 
@@ -132,7 +133,7 @@ export function writeCursor(parts: readonly [order: string, value: string, id: s
  * The value and the id after which a page begins.
  * @throws 'PageInvalid' for a cursor of another list or another order
  */
-export function parseCursor(text: string, order: string, by: Pick<Sort, 'type'>, idType: string): [string, string] {
+export function parseCursor(text: string, list: string, by: Pick<Sort, 'type'>, idType: string): [string, string] {
   let parts: unknown;
   try {
     parts = JSON.parse(Buffer.from(text, 'base64url').toString('utf8'));
@@ -141,7 +142,7 @@ export function parseCursor(text: string, order: string, by: Pick<Sort, 'type'>,
   }
   const [asked, value, id]: unknown[] = Array.isArray(parts) ? parts : [];
   const fits =
-    asked === order &&
+    asked === list &&
     typeof value === 'string' &&
     typeof id === 'string' &&
     TYPES[by.type]?.test(value) &&

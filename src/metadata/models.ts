@@ -85,7 +85,7 @@ export async function listModels(
     .add('m.name = ?', filters.name);
   addModelFilters(conditions, filters)
     .add(
-      'exists (select from releases r where r.model_id = m.id and lower(r.quantization) = lower(?))',
+      `exists (select from releases r where r.model_id = m.id and lower(coalesce(r.quantization, '')) = lower(?))`,
       filters.quantization,
     )
     .add('exists (select from releases r where r.model_id = m.id and lower(r.version) = lower(?))', filters.version)
