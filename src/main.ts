@@ -14,6 +14,10 @@ const commands: Record<string, { about: string; load(): Promise<Run>; takesArgum
     about: 'brings the database up to date and ends',
     load: async () => (await import('./commands/migrate.js')).migrateCommand,
   },
+  check: {
+    about: 'checks that releases, tags, artifacts and bytes agree',
+    load: async () => (await import('./commands/check.js')).checkCommand,
+  },
   key: {
     about: 'create, list or revoke API keys',
     load: async () => (await import('./commands/key.js')).keyCommand,

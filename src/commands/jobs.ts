@@ -6,18 +6,25 @@ import { orphansJob } from '../gc/orphans.js';
 import { recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
 import type { Log } from '../log.js';
+import { factsJob } from '../metadata/facts-job.js';
+import { answersJob } from '../metadata/idempotency.js';
 import { sealJob } from '../metadata/seals.js';
+import { Blobs } from '../registry/blobs.js';
 import { FilesystemRecords } from '../storage/record-store.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 
 /** Everything that runs in the background. */
 export function jobsOf(config: Config, database: Database, store: SegmentStore, log: Log): Job[] {
   const everyMs = config.jobInterval * 1000;
+  const pause = () => undefined;
+  const blobs = new Blobs({ database, store, observers: [], pause, storageTimeoutSeconds: config.storageTimeout });
   return [
     expiryJob(database, everyMs),
     revokedJob(database, everyMs),
-    removalsJob({ database, store, log, pause: () => undefined, everyMs, delaySeconds: config.removalDelay }),
+    removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay }),
     recordsJob(database, new FilesystemRecords(config.filesystemRoot), config.recordInterval * 1000),
+    factsJob(database, blobs, everyMs),
+    answersJob(database, everyMs),
     sealJob(database, config.auditSealInterval * 1000),
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
   ];

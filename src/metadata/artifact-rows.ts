@@ -14,7 +14,7 @@ export async function putLayers(
   transaction: Queries,
   release: string,
   files: readonly ModelFile[],
-  actor: Actor,
+  { key }: Pick<Actor, 'key'>,
 ): Promise<void> {
   await transaction.query(
     `with wanted as (
@@ -42,7 +42,7 @@ export async function putLayers(
       files.map((file) => file.digest),
       files.map((file) => file.size),
       files.map((file) => file.format ?? null),
-      actor.key,
+      key,
     ],
   );
 }

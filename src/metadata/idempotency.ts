@@ -90,8 +90,15 @@ export async function findAnswer(queries: Queries, request: Repeatable): Promise
   return { status: known.status, body: known.response.body, headers: known.response.headers };
 }
 
-/** Forgets answers that are too old. @returns whether there may be more */
-export async function forgetAnswers(queries: Queries, limit: number): Promise<boolean> {
+const BATCH = 1_000;
+
+/** Forgets answers that are too old. */
+export function answersJob(database: Database, everyMs: number) {
+  return { name: 'answers', everyMs, run: () => forgetAnswers(database, BATCH) };
+}
+
+/** @returns whether there may be more */
+async function forgetAnswers(queries: Queries, limit: number): Promise<boolean> {
   const rows = await queries.query(
     `delete from idempotency_keys where ctid = any(array(select ctid from idempotency_keys
       where created_at < now() - make_interval(hours => ${KEPT_HOURS}) limit $1)) returning key`,

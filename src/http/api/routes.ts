@@ -1,5 +1,6 @@
-import Router from '@koa/router';
+import Router, { type RouterMiddleware } from '@koa/router';
 import type { Middleware } from 'koa';
+import { RegistryError } from '../../errors.js';
 import type { Metadata } from '../../metadata/metadata.js';
 import { type Context, pathOf, type RequestState } from '../context.js';
 import { healthHandlers, type HealthReport } from '../ops/health.js';
@@ -70,6 +71,7 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.post('/api/v1/releases', operation('createRelease', releases.create));
   router.get('/api/v1/releases/latest', operation('getLatestRelease', releases.latest));
   router.get('/api/v1/releases/compare', operation('compareReleases', releases.compare));
+  router.all(['/api/v1/releases/latest', '/api/v1/releases/compare'], only('GET', 'HEAD'));
   router.get('/api/v1/releases/:id', operation('getRelease', releases.get));
   router.put('/api/v1/releases/:id', operation('replaceRelease', releases.replace));
   router.patch('/api/v1/releases/:id', operation('updateRelease', releases.update));
@@ -96,6 +98,7 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.get('/api/v1/artifacts', operation('listArtifacts', artifacts.list));
   router.post('/api/v1/artifacts', operation('createArtifact', artifacts.create));
   router.post('/api/v1/artifacts/upload', operation('uploadArtifact', artifacts.upload));
+  router.all('/api/v1/artifacts/upload', only('POST'));
   router.get('/api/v1/artifacts/:id', operation('getArtifact', artifacts.get));
   router.put('/api/v1/artifacts/:id', operation('replaceArtifact', artifacts.replace));
   router.patch('/api/v1/artifacts/:id', operation('updateArtifact', artifacts.update));
@@ -103,4 +106,11 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.get('/api/v1/artifacts/:id/download', operation('downloadArtifact', artifacts.download));
 
   return router;
+}
+
+/** Refuses the other methods of a path that would else be taken for the id of something. @throws 'MethodUnsupported' */
+function only(...allowed: string[]): RouterMiddleware<RequestState> {
+  return () => {
+    throw new RegistryError('MethodUnsupported', 'this endpoint does not support this method', { detail: { allowed } });
+  };
 }
