@@ -41,6 +41,11 @@ export class Conditions {
     return this;
   }
 
+  /** Gives a value its number, to be named in a condition that is added afterwards. */
+  place(value: unknown): string {
+    return `$${this.values.push(value)}`;
+  }
+
   /** Adds one without a value. */
   say(text: string): this {
     this.#texts.push(text);

@@ -39,16 +39,18 @@ const SELECT = `select t.name, t.digest, r.id as release_id, r.version, r.quanti
   left join lateral (select id, version, quantization from releases where model_id = m.id and digest = t.digest
                       order by created_at, id limit 1) r on true`;
 
+/** Passes over all tags that begin as versions do, by the index over the others; releases among those are few. */
+const IS_WORD = `t.name !~ '^[vV]?[0-9]'`;
+
 /** A page of a model's aliases, by name. Releases among the tags are passed over. */
 export async function listAliases(queries: Queries, model: string, { limit, cursor }: PageQuery): Promise<Page<Alias>> {
   const items: Alias[] = [];
   let last = cursor === undefined ? '' : parseNameCursor(cursor);
   for (;;) {
-    const rows = await queries.query<Alias>(`${SELECT} where m.id = $1 and t.name > $2 order by t.name limit $3`, [
-      model,
-      last,
-      limit + 1,
-    ]);
+    const rows = await queries.query<Alias>(
+      `${SELECT} where m.id = $1 and ${IS_WORD} and t.name > $2 order by t.name limit $3`,
+      [model, last, limit + 1],
+    );
     for (const row of rows) {
       if (readTag(row.name).kind !== 'alias') continue;
       if (items.length === limit) return { items, next: Buffer.from(items.at(-1)?.name ?? '').toString('base64url') };
