@@ -198,7 +198,8 @@ function shown(route: string, { body, status }: ApiAnswer): number {
   return items.length;
 }
 
-describe('the table of access of the metadata API', () => {
+describe('the table of access of the metadata API', function () {
+  this.timeout(60_000);
   let server: TestServer;
   let scene: Scene;
 
@@ -211,10 +212,10 @@ describe('the table of access of the metadata API', () => {
     const options = { operation: () => () => Promise.resolve(), keys: {} } as unknown as Parameters<
       typeof apiRoutes
     >[0];
-    const routes = apiRoutes(options).stack.flatMap((layer) =>
-      layer.methods
-        .filter((method) => method !== 'HEAD')
-        .map((method) => `${method} ${String(layer.path).replace('/api/v1', '')}`),
+    // What takes every method is there to refuse it.
+    const layers = apiRoutes(options).stack.filter(({ methods }) => methods.length <= 2);
+    const routes = layers.flatMap(({ path, methods }) =>
+      methods.filter((method) => method !== 'HEAD').map((method) => `${method} ${String(path).replace('/api/v1', '')}`),
     );
     expect(routes.sort()).to.deep.equal(Object.keys(RIGHTS).sort());
   });
