@@ -3,7 +3,16 @@ import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { notFound } from './failures.js';
 import { addModelFilters, isId, type ModelFilters } from './models.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
+import {
+  Conditions,
+  containing,
+  type Page,
+  pageByName,
+  type PageQuery,
+  parseNameCursor,
+  readPage,
+  type Sort,
+} from './pages.js';
 import { addModelReference } from './releases.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
@@ -136,12 +145,20 @@ export interface Environment {
   readonly deployments: number;
 }
 
-/** Every environment that has deployments which the caller may read, by name. */
-export async function listEnvironments(queries: Queries, rights: Rights): Promise<Environment[]> {
-  const visible = await visibleModels(queries, rights);
-  return await queries.query<Environment>(
+/** A page of the environments that have deployments which the caller may read, by name. */
+export async function listEnvironments(queries: Queries, rights: Rights, page: PageQuery): Promise<Page<Environment>> {
+  const visible = (await visibleModels(queries, rights)) ?? null;
+  const rows = await queries.query<Environment>(
     `select environment as name, count(*) filter (where status = 'active') as active, count(*) as deployments
-       from deployments where $1::uuid[] is null or model_id = any($1) group by environment order by environment`,
-    [visible ?? null],
+       from deployments where ($1::uuid[] is null or model_id = any($1)) and environment > $2
+      group by environment order by environment limit ${page.limit + 1}`,
+    [visible, parseNameCursor('environments', page.cursor)],
   );
+  const named = pageByName('environments', rows, page.limit);
+  if (!page.total) return named;
+  const [counted] = await queries.query<{ total: number }>(
+    'select count(distinct environment) as total from deployments where $1::uuid[] is null or model_id = any($1)',
+    [visible],
+  );
+  return { ...named, total: counted?.total ?? 0 };
 }

@@ -157,6 +157,22 @@ function parseCursor(text: string, list: string, by: Sort, idType: string): [str
   return [value as string, id as string];
 }
 
+/** A page of a list by name that is read otherwise. @param rows from the cursor on, at least one more than `limit` if there are */
+export function pageByName<Row extends { readonly name: string }>(
+  list: string,
+  rows: readonly Row[],
+  limit: number,
+): Page<Row> {
+  const items = rows.slice(0, limit);
+  const last = items.at(-1);
+  return { items, next: rows.length > limit && last ? writeCursor([list, last.name, '']) : null };
+}
+
+/** The name after which a page of such a list begins. @throws 'Invalid' for a cursor of another list */
+export function parseNameCursor(list: string, cursor: string | undefined): string {
+  return cursor === undefined ? '' : parseCursor(cursor, list, { expression: '', type: 'text' }, 'text')[0];
+}
+
 /** A pattern for ILIKE that finds `text` anywhere. */
 export function containing(text: string): string {
   return `%${text.replace(/[\\%_]/g, '\\$&')}%`;
