@@ -168,6 +168,22 @@ function unfit(parameter: keyof PageQuery, message: string): RegistryError {
   return new RegistryError('PageInvalid', message, { detail: { parameter } });
 }
 
+/** A page of a list by name that is read otherwise. @param rows from the cursor on, at least one more than `limit` if there are */
+export function pageByName<Row extends { readonly name: string }>(
+  list: string,
+  rows: readonly Row[],
+  limit: number,
+): Page<Row> {
+  const items = rows.slice(0, limit);
+  const last = items.at(-1);
+  return { items, next: rows.length > limit && last ? writeCursor([list, last.name, '']) : null };
+}
+
+/** The name after which a page of such a list begins. @throws 'PageInvalid' for a cursor of another list */
+export function parseNameCursor(list: string, cursor: string | undefined): string {
+  return cursor === undefined ? '' : parseCursor(cursor, list, { type: 'text' }, 'text')[0];
+}
+
 /** A pattern for ILIKE that finds `text` anywhere. */
 export function containing(text: string): string {
   return `%${text.replace(/[\\%_]/g, '\\$&')}%`;
