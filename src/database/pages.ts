@@ -41,6 +41,11 @@ export class Conditions {
     return this;
   }
 
+  /** Gives a value its number, to be named in a condition that is added afterwards. */
+  place(value: unknown): string {
+    return `$${this.values.push(value)}`;
+  }
+
   /** Adds one without a value. */
   say(text: string): this {
     this.#texts.push(text);
@@ -54,7 +59,7 @@ export class Conditions {
 
 export interface ListOptions {
   readonly columns: string;
-  /** What stands behind FROM. */
+  /** What stands behind FROM; its first table is what the list is of. */
   readonly from: string;
   readonly conditions: Conditions;
   readonly sorts: Readonly<Record<string, Sort>>;
@@ -80,7 +85,8 @@ export async function readPage<Row extends object>(
   const { conditions, from, columns, id, idType } = options;
   const counted = total ? await count(queries, from, conditions) : undefined;
   const { values } = conditions;
-  const after = cursor === undefined ? undefined : parseCursor(cursor, order, by, idType);
+  const list = `${/^\w*/.exec(from)?.[0]} ${order}`;
+  const after = cursor === undefined ? undefined : parseCursor(cursor, list, by, idType);
   if (after) values.push(...after);
   const place = `(${by.expression}, ${id})`;
   const bound = after
@@ -100,7 +106,7 @@ export async function readPage<Row extends object>(
   );
   const items = rows.slice(0, limit);
   const last = items.at(-1);
-  const next = rows.length > limit && last ? writeCursor([order, last.page_sort ?? '', last.page_id ?? '']) : null;
+  const next = rows.length > limit && last ? writeCursor([list, last.page_sort ?? '', last.page_id ?? '']) : null;
   for (const item of items) {
     delete item.page_sort;
     delete item.page_id;
@@ -124,7 +130,7 @@ const TYPES: Readonly<Record<string, RegExp>> = {
 };
 
 /** Names the place in an order after which the next page begins. */
-export function writeCursor(parts: readonly [order: string, value: string, id: string]): string {
+export function writeCursor(parts: readonly [list: string, value: string, id: string]): string {
   return Buffer.from(JSON.stringify(parts)).toString('base64url');
 }
 
@@ -132,7 +138,7 @@ export function writeCursor(parts: readonly [order: string, value: string, id: s
  * The value and the id after which a page begins.
  * @throws 'PageInvalid' for a cursor of another list or another order
  */
-export function parseCursor(text: string, order: string, by: Pick<Sort, 'type'>, idType: string): [string, string] {
+export function parseCursor(text: string, list: string, by: Pick<Sort, 'type'>, idType: string): [string, string] {
   let parts: unknown;
   try {
     parts = JSON.parse(Buffer.from(text, 'base64url').toString('utf8'));
@@ -141,7 +147,7 @@ export function parseCursor(text: string, order: string, by: Pick<Sort, 'type'>,
   }
   const [asked, value, id]: unknown[] = Array.isArray(parts) ? parts : [];
   const fits =
-    asked === order &&
+    asked === list &&
     typeof value === 'string' &&
     typeof id === 'string' &&
     TYPES[by.type]?.test(value) &&
@@ -160,6 +166,22 @@ function isTime(text: string): boolean {
 
 function unfit(parameter: keyof PageQuery, message: string): RegistryError {
   return new RegistryError('PageInvalid', message, { detail: { parameter } });
+}
+
+/** A page of a list by name that is read otherwise. @param rows from the cursor on, at least one more than `limit` if there are */
+export function pageByName<Row extends { readonly name: string }>(
+  list: string,
+  rows: readonly Row[],
+  limit: number,
+): Page<Row> {
+  const items = rows.slice(0, limit);
+  const last = items.at(-1);
+  return { items, next: rows.length > limit && last ? writeCursor([list, last.name, '']) : null };
+}
+
+/** The name after which a page of such a list begins. @throws 'PageInvalid' for a cursor of another list */
+export function parseNameCursor(list: string, cursor: string | undefined): string {
+  return cursor === undefined ? '' : parseCursor(cursor, list, { type: 'text' }, 'text')[0];
 }
 
 /** A pattern for ILIKE that finds `text` anywhere. */

@@ -6,6 +6,7 @@ import { removeTags } from '../registry/tag-rows.js';
 import { putTag } from './put-tag.js';
 import { readTag, spellings, tagOf } from '../weights/tag.js';
 import { versionOrder } from '../weights/version.js';
+import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
 import { findLive } from './live.js';
@@ -64,6 +65,8 @@ export function identityOf(input: Pick<ReleaseInput, 'version' | 'quantization' 
     throw invalid({ loc: ['body', 'version'], msg: 'version or tag is needed', type: 'missing' });
   const tag = input.tag ?? tagOf(version ?? '', quantization ?? null);
   const field = input.tag === undefined ? 'version' : 'tag';
+  if (typeof quantization === 'string' && !isLabel(quantization))
+    throw invalidField('quantization', `${quantization} is no quantization that is known here`);
   const meaning = readTag(tag);
   if (meaning.kind !== 'release')
     throw invalidField(
@@ -83,6 +86,11 @@ export function identityOf(input: Pick<ReleaseInput, 'version' | 'quantization' 
         `the tag ${tag} means quantization ${meaning.quantization ?? '(none)'}, not ${quantization ?? '(none)'}`,
       );
   return { tag, version: meaning.version, quantization: meaning.quantization };
+}
+
+function isLabel(text: string): boolean {
+  const meaning = readTag(text);
+  return meaning.kind === 'release' && meaning.version === '' && meaning.quantization !== null;
 }
 
 async function insertDraft(transaction: Queries, caller: Caller, model: Model, name: ReleaseTag): Promise<string> {
@@ -157,7 +165,10 @@ export async function changeRelease(
   }
   const digest = typeof said.digest === 'string' ? digestField(said.digest) : undefined;
   if (said.digest === null && !draft) throw conflict('A published release has a digest');
-  const moves = digest !== undefined && digest !== before.digest;
+  // Its tag went when it was withdrawn: to be pulled again it needs a manifest again.
+  const revived = !draft && held.tags.length === 0 && said.status !== undefined && said.status !== 'withdrawn';
+  const moves = digest !== undefined && (digest !== before.digest || revived);
+  if (revived && !moves) throw conflict(`The tag ${before.tag} is gone; say which digest it is to have`);
   if (moves) await tagAndSet(transaction, caller, { ...model, name: before.image_repository }, name, digest);
   const published = !draft || moves;
   await writeRest(transaction, id, said, published ? ['published', 'deprecated', 'withdrawn'] : ['draft']);
@@ -245,6 +256,7 @@ export async function removeRelease(transaction: Queries, caller: Caller, id: st
   const removed = release.digest === null ? [] : await removeTags(transaction, model.repository_id, tags, caller.actor);
   for (const gone of removed)
     await caller.record(transaction, { kind: 'tag-removed', repository: release.image_repository, ...gone });
+  await releaseBlobs(transaction, { release: id });
   await transaction.query('delete from releases where id = $1', [id]);
   await audit(
     transaction,

@@ -34,6 +34,7 @@ export async function setRelease(
   actor: Actor,
 ): Promise<string> {
   const { tag, version, quantization } = release;
+  const facts = content.facts({ kind: 'release', version, quantization });
   const [row] = await transaction.query<{ id: string; referred: boolean }>(
     `insert into releases as r (model_id, version, quantization, tag, digest, media_type, artifact_type, size_bytes, status,
                                 facts, version_order, created_by)
@@ -54,7 +55,7 @@ export async function setRelease(
       content.mediaType,
       content.artifactType,
       content.size,
-      content.facts === null ? null : JSON.stringify(content.facts),
+      facts === null ? null : JSON.stringify(facts),
       versionOrder(version),
       actor.key,
       model.immutable,

@@ -122,6 +122,11 @@ export function artifactHandlers(metadata: Metadata, { registry, reads, ...optio
     }
     ctx.set('Content-Type', artifact.media_type);
     ctx.set('Content-Disposition', contentDisposition(artifact.name));
+    if (ctx.method === 'HEAD') {
+      ctx.status = 200;
+      ctx.set('Content-Length', String(blob.size));
+      return;
+    }
     await send(ctx, blob, {
       type: artifact.media_type,
       note: (part) =>
