@@ -30,7 +30,8 @@ export async function putLayers(
           kept as (update artifacts a set position = m.position, media_type = m.media_type, repository = null, blob = null
                      from matched m where a.id = m.id
                       and (a.position <> m.position or a.media_type <> m.media_type or a.blob is not null)),
-          gone as (delete from artifacts a using there t where a.id = t.id and t.id not in (select id from matched))
+          gone as (delete from artifacts a using there t where a.id = t.id and t.id not in (select id from matched) returning a.blob),
+          queued as (insert into reviews (kind, digest) select distinct 'blob', blob from gone where blob is not null on conflict do nothing)
      insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
      select $1, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $8
        from wanted w where w.position not in (select position from matched)`,
@@ -44,6 +45,19 @@ export async function putLayers(
       files.map((file) => file.format ?? null),
       key,
     ],
+  );
+}
+
+/** What the files of drafts that are about to go may leave without a name is looked at by the collector. */
+export async function queueDraftFiles(
+  transaction: Queries,
+  of: { readonly model: string; readonly release?: string },
+): Promise<void> {
+  await transaction.query(
+    `insert into reviews (kind, digest)
+     select distinct 'blob', a.blob from artifacts a join releases r on r.id = a.release_id
+      where r.model_id = $1 and ($2::uuid is null or r.id = $2) and a.blob is not null on conflict do nothing`,
+    [of.model, of.release ?? null],
   );
 }
 

@@ -6,6 +6,7 @@ import { removeTags } from '../registry/tag-rows.js';
 import { putTag } from './put-tag.js';
 import { readTag, spellings, tagOf } from '../weights/tag.js';
 import { versionOrder } from '../weights/version.js';
+import { queueDraftFiles } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
 import { findLive } from './live.js';
@@ -255,6 +256,7 @@ export async function removeRelease(transaction: Queries, caller: Caller, id: st
   const removed = release.digest === null ? [] : await removeTags(transaction, model.repository_id, tags, caller.actor);
   for (const gone of removed)
     await caller.record(transaction, { kind: 'tag-removed', repository: release.image_repository, ...gone });
+  await queueDraftFiles(transaction, { model: model.id, release: id });
   await transaction.query('delete from releases where id = $1', [id]);
   await audit(
     transaction,

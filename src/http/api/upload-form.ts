@@ -30,23 +30,35 @@ export async function readForm(
   idleMs: number,
 ): Promise<UploadedFile> {
   const fields: Record<string, string> = {};
+  let late = false;
   const controller = new AbortController();
   const parser = makeParser(request);
   const file = new Promise<Omit<UploadedFile, 'fields'>>((resolve, reject) => {
     const fail = (message: string) => reject(badForm(message));
+    let seen = false;
     parser.on('field', (name, value, _nameCut, valueCut) => {
-      if (valueCut) fail(`the field ${name} is too long`);
+      if (seen) late = true;
+      else if (valueCut) fail(`the field ${name} is too long`);
       else if (Object.hasOwn(fields, name)) fail(`the field ${name} comes twice`);
       else fields[name] = value;
     });
+    // A second file.
+    parser.on('filesLimit', () => {
+      late = true;
+    });
     parser.once('file', (_field, stream, filename, _encoding, mediaType) => {
+      seen = true;
+      // The parser leaves the file waiting when it breaks off; whoever does not read it by then need not hear of it.
+      stream.on('error', () => undefined);
+      void fed.then((error) => {
+        if (error !== undefined) stream.destroy(error as Error);
+      });
       resolve({
         filename: filename || undefined,
         mediaType: mediaType || undefined,
         length: undefined,
         async *read(signal) {
           signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true });
-          const before = Object.keys(fields).length;
           try {
             yield* stream as AsyncIterable<Uint8Array>;
           } catch (error) {
@@ -54,12 +66,13 @@ export async function readForm(
           }
           const broken = await fed;
           if (broken !== undefined) throw broken;
-          if (Object.keys(fields).length > before) throw badForm('fields have to come before the file');
+          if (late) throw badForm('nothing may come after the file');
         },
       });
     });
     parser.once('finish', () => fail('the form has no file'));
-    parser.once('error', (error: Error) => fail(error.message));
+    // More than once: what it makes of its own end comes after what ended it.
+    parser.on('error', (error: Error) => fail(error.message));
   });
   const fed = feed(request, response, idleMs, parser, controller.signal);
   const broken = fed.then((error) => {
