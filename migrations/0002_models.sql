@@ -58,7 +58,9 @@ create index releases_version on releases (version_order, id);
 create index releases_size on releases (size_bytes, id);
 create index releases_model_created on releases (model_id, created_at, id);
 create index releases_model_version on releases (model_id, version_order, id);
-create index releases_quantization on releases (lower(coalesce(quantization, '')), version_order, id);
+create index releases_quantization on releases (lower(coalesce(quantization, '')), model_id, version_order, id);
+-- The few that are drafts, deprecated or withdrawn; a push makes none.
+create index releases_unusual on releases (status, created_at, id) where status <> 'published';
 create index releases_digest on releases (digest, model_id) where digest is not null;
 create index releases_facts on releases (id) where facts is null and digest is not null;
 
@@ -129,6 +131,9 @@ create unique index artifacts_draft_path on artifacts (release_id, path) where b
 create index artifacts_release on artifacts (release_id, kind, position, id);
 create index artifacts_created on artifacts (created_at, id);
 create index artifacts_digest on artifacts (digest);
+create index artifacts_format on artifacts (format, created_at, id) where format is not null;
+-- The few that are attached to a release; a push of a model makes none.
+create index artifacts_attached on artifacts (created_at, id) where kind = 'attached';
 create index artifacts_blob on artifacts (repository, blob) where blob is not null;
 
 -- Answers of POSTs, kept for a day so that a repeated one is not a second change.
@@ -146,4 +151,6 @@ create table idempotency_keys (
 create index idempotency_keys_created on idempotency_keys (created_at);
 
 -- All spellings of a tag that differ in case or separator are one release.
+-- Aliases, and the few others that do not begin as versions do.
+create index tags_words on tags (repository, name) where name !~ '^[vV]?[0-9]';
 create index tags_folded on tags (repository, lower(name));

@@ -386,9 +386,11 @@ alter table tags add constraint tags_manifest FOREIGN KEY (repository, digest) R
 alter table uploads add constraint uploads_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table uploads add constraint uploads_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 
+CREATE INDEX artifacts_attached ON public.artifacts USING btree (created_at, id) WHERE (kind = 'attached'::text);
 CREATE INDEX artifacts_blob ON public.artifacts USING btree (repository, blob) WHERE (blob IS NOT NULL);
 CREATE INDEX artifacts_created ON public.artifacts USING btree (created_at, id);
 CREATE INDEX artifacts_digest ON public.artifacts USING btree (digest);
+CREATE INDEX artifacts_format ON public.artifacts USING btree (format, created_at, id) WHERE (format IS NOT NULL);
 CREATE INDEX artifacts_release ON public.artifacts USING btree (release_id, kind, "position", id);
 CREATE INDEX audit_logs_action ON public.audit_logs USING btree (action, created_at, id);
 CREATE INDEX audit_logs_actor ON public.audit_logs USING btree (actor, created_at, id);
@@ -418,8 +420,9 @@ CREATE INDEX releases_digest ON public.releases USING btree (digest, model_id) W
 CREATE INDEX releases_facts ON public.releases USING btree (id) WHERE ((facts IS NULL) AND (digest IS NOT NULL));
 CREATE INDEX releases_model_created ON public.releases USING btree (model_id, created_at, id);
 CREATE INDEX releases_model_version ON public.releases USING btree (model_id, version_order, id);
-CREATE INDEX releases_quantization ON public.releases USING btree (lower(COALESCE(quantization, ''::text)), version_order, id);
+CREATE INDEX releases_quantization ON public.releases USING btree (lower(COALESCE(quantization, ''::text)), model_id, version_order, id);
 CREATE INDEX releases_size ON public.releases USING btree (size_bytes, id);
+CREATE INDEX releases_unusual ON public.releases USING btree (status, created_at, id) WHERE (status <> 'published'::text);
 CREATE INDEX releases_updated ON public.releases USING btree (updated_at, id);
 CREATE INDEX releases_version ON public.releases USING btree (version_order, id);
 CREATE INDEX removals_due ON public.removals USING btree (not_before);
@@ -427,6 +430,7 @@ CREATE INDEX repository_blobs_digest ON public.repository_blobs USING btree (dig
 CREATE INDEX tag_events_tag ON public.tag_events USING btree (repository, name, id);
 CREATE INDEX tags_digest ON public.tags USING btree (repository, digest);
 CREATE INDEX tags_folded ON public.tags USING btree (repository, lower(name));
+CREATE INDEX tags_words ON public.tags USING btree (repository, name) WHERE (name !~ '^[vV]?[0-9]'::text);
 CREATE INDEX uploads_actor ON public.uploads USING btree (actor) WHERE (committed_digest IS NULL);
 CREATE INDEX uploads_expiry ON public.uploads USING btree (expires_at);
 CREATE UNIQUE INDEX artifacts_draft_path ON public.artifacts USING btree (release_id, path) WHERE (blob IS NOT NULL);

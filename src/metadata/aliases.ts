@@ -1,5 +1,6 @@
 import { isFailure } from '../errors.js';
 import type { Queries } from '../database/connect.js';
+import { Conditions, type Page, pageByName, type PageQuery, parseNameCursor, readPage } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import { parseTag, type Tag } from '../oci/name.js';
 import { findRepository } from '../registry/repositories.js';
@@ -8,7 +9,6 @@ import { readTag } from '../weights/tag.js';
 import { writeAudit } from './audit.js';
 import { digestField, invalid, invalidField, notFound } from './failures.js';
 import { getModel, type Model } from './models.js';
-import { Conditions, type Page, pageByName, type PageQuery, parseNameCursor, readPage } from './pages.js';
 import { putTag } from './put-tag.js';
 import { getRelease } from './releases.js';
 import type { Caller, Rights } from './rights.js';
@@ -39,17 +39,19 @@ const SELECT = `select t.name, t.digest, r.id as release_id, r.version, r.quanti
   left join lateral (select id, version, quantization from releases where model_id = m.id and digest = t.digest
                       order by created_at, id limit 1) r on true`;
 
+/** Passes over all tags that begin as versions do, by the index over the others; releases among those are few. */
+const IS_WORD = `t.name !~ '^[vV]?[0-9]'`;
+
 /** A page of a model's aliases, by name. Releases among the tags are passed over. */
 export async function listAliases(queries: Queries, model: string, page: PageQuery): Promise<Page<Alias>> {
   const { limit, cursor, total } = page;
   const found: Alias[] = [];
   let last = parseNameCursor('aliases', cursor);
   for (;;) {
-    const rows = await queries.query<Alias>(`${SELECT} where m.id = $1 and t.name > $2 order by t.name limit $3`, [
-      model,
-      last,
-      limit + 1,
-    ]);
+    const rows = await queries.query<Alias>(
+      `${SELECT} where m.id = $1 and ${IS_WORD} and t.name > $2 order by t.name limit $3`,
+      [model, last, limit + 1],
+    );
     found.push(...rows.filter((row) => readTag(row.name).kind === 'alias'));
     if (found.length > limit || rows.length <= limit) break;
     last = rows.at(-1)?.name ?? '';
@@ -60,7 +62,7 @@ export async function listAliases(queries: Queries, model: string, page: PageQue
 
 async function countAliases(queries: Queries, model: string): Promise<number> {
   const rows = await queries.query<{ name: string }>(
-    'select t.name from models m join tags t on t.repository = m.repository_id where m.id = $1',
+    `select t.name from models m join tags t on t.repository = m.repository_id where m.id = $1 and ${IS_WORD}`,
     [model],
   );
   return rows.filter((row) => readTag(row.name).kind === 'alias').length;

@@ -30,8 +30,11 @@ export async function putLayers(
           kept as (update artifacts a set position = m.position, media_type = m.media_type, repository = null, blob = null
                      from matched m where a.id = m.id
                       and (a.position <> m.position or a.media_type <> m.media_type or a.blob is not null)),
-          gone as (delete from artifacts a using there t where a.id = t.id and t.id not in (select id from matched) returning a.blob),
-          queued as (insert into reviews (kind, digest) select distinct 'blob', blob from gone where blob is not null on conflict do nothing)
+          gone as (delete from artifacts a using there t where a.id = t.id and t.id not in (select id from matched)
+                   returning a.blob),
+          -- What only a draft had goes to the collector's queue.
+          queued as (insert into reviews (kind, digest) select distinct 'blob', blob from gone where blob is not null
+                     on conflict do nothing)
      insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
      select $1, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $8
        from wanted w where w.position not in (select position from matched)`,
@@ -45,19 +48,6 @@ export async function putLayers(
       files.map((file) => file.format ?? null),
       key,
     ],
-  );
-}
-
-/** What the files of drafts that are about to go may leave without a name is looked at by the collector. */
-export async function queueDraftFiles(
-  transaction: Queries,
-  of: { readonly model: string; readonly release?: string },
-): Promise<void> {
-  await transaction.query(
-    `insert into reviews (kind, digest)
-     select distinct 'blob', a.blob from artifacts a join releases r on r.id = a.release_id
-      where r.model_id = $1 and ($2::uuid is null or r.id = $2) and a.blob is not null on conflict do nothing`,
-    [of.model, of.release ?? null],
   );
 }
 
@@ -117,4 +107,18 @@ export async function attach(
     ],
   );
   return rows.map((row) => row.id);
+}
+
+/** Queues what only drafts hold for the collector: of a release that is being removed, or of all of a model. */
+export async function releaseBlobs(
+  transaction: Queries,
+  of: { readonly release: string } | { readonly model: string },
+): Promise<void> {
+  const [which, id] = 'release' in of ? ['id = $1', of.release] : ['model_id = $1', of.model];
+  await transaction.query(
+    `insert into reviews (kind, digest)
+     select distinct 'blob', a.blob from artifacts a join releases r on r.id = a.release_id
+      where r.${which} and a.blob is not null order by 2 on conflict do nothing`,
+    [id],
+  );
 }

@@ -1,12 +1,11 @@
 import type { Queries } from '../database/connect.js';
+import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
+import { addModels, chooseModels } from './chosen-models.js';
 import { notFound } from './failures.js';
 import { isId } from './models.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
-import { addModelReference } from './releases.js';
 import type { Rights } from './rights.js';
-import { visibleModels } from './visible.js';
 
 /** A file of a release, or one that was attached to it, as every answer shows it. Sizes in bytes. */
 export interface Artifact {
@@ -61,8 +60,8 @@ export async function listArtifacts(
   filters: ArtifactFilters,
   page: PageQuery,
 ): Promise<Page<Artifact>> {
-  const conditions = new Conditions().add('r.model_id = any(?::uuid[])', await visibleModels(queries, rights));
-  addModelReference(conditions, 'r.model_id', filters.model)
+  const models = await chooseModels(queries, rights, { model: filters.model });
+  const conditions = addModels(new Conditions(), 'r.model_id', models)
     .add('a.release_id = ?::uuid', filters.release_id)
     .add('a.kind = ?', filters.kind)
     .add('a.format = ?', filters.format)
@@ -71,7 +70,7 @@ export async function listArtifacts(
   const ofOne = filters.release_id !== undefined;
   return await readPage<Artifact>(queries, page, {
     columns: ARTIFACT_COLUMNS,
-    from: FROM,
+    from: 'artifacts a join releases r on r.id = a.release_id',
     conditions,
     sorts: ofOne ? IN_ORDER : SORTS,
     defaultSort: ofOne ? 'position' : '-created_at',

@@ -1,8 +1,4 @@
 import type { Queries } from '../database/connect.js';
-import type { Digest } from '../oci/digest.js';
-import type { RepositoryName } from '../oci/name.js';
-import { notFound } from './failures.js';
-import { addModelFilters, isId, type ModelFilters } from './models.js';
 import {
   Conditions,
   containing,
@@ -12,8 +8,13 @@ import {
   parseNameCursor,
   readPage,
   type Sort,
-} from './pages.js';
-import { addModelReference } from './releases.js';
+} from '../database/pages.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/name.js';
+import { addFew, addModels, chooseModels, type ModelChoice } from './chosen-models.js';
+import { notFound } from './failures.js';
+import { isId } from './models.js';
+import { addVersion, HAS_QUANTIZATION, versionPlace } from './release-filters.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
 
@@ -57,8 +58,7 @@ export const DEPLOYMENT_COLUMNS = `d.id, d.release_id, d.model_id, m.name as mod
 export const DEPLOYMENT_FROM =
   'deployments d join releases r on r.id = d.release_id join models m on m.id = d.model_id';
 
-export interface DeploymentFilters extends Pick<ModelFilters, 'company' | 'base_model' | 'parameter_count' | 'tags'> {
-  readonly model?: string | undefined;
+export interface DeploymentFilters extends ModelChoice {
   readonly release_id?: string | undefined;
   readonly environment?: string | undefined;
   readonly status?: string | undefined;
@@ -72,6 +72,8 @@ const SORTS: Readonly<Record<string, Sort>> = {
   updated_at: { expression: 'd.updated_at', type: 'timestamptz' },
 };
 
+const IS_ACTIVE = 'select a.id from deployments a where a.status = ?';
+
 /** A page of the deployments that the caller may read. */
 export async function listDeployments(
   queries: Queries,
@@ -79,15 +81,17 @@ export async function listDeployments(
   filters: DeploymentFilters,
   page: PageQuery,
 ): Promise<Page<Deployment>> {
-  const conditions = new Conditions().add('d.model_id = any(?::uuid[])', await visibleModels(queries, rights));
-  addModelReference(conditions, 'd.model_id', filters.model);
-  addModelFilters(conditions, filters)
+  const models = await chooseModels(queries, rights, filters);
+  const conditions = addModels(new Conditions(), 'd.model_id', models)
     .add('d.release_id = ?::uuid', filters.release_id)
     .add('d.environment = ?', filters.environment)
-    .add('d.status = ?', filters.status)
-    .add(`lower(coalesce(r.quantization, '')) = lower(?)`, filters.quantization)
-    .add('lower(r.version) = lower(?)', filters.version)
+    .add(HAS_QUANTIZATION, filters.quantization)
     .add('(d.endpoint ilike ? or d.environment ilike ?)', filters.q === undefined ? undefined : containing(filters.q));
+  addVersion(conditions, versionPlace(filters.version), models);
+  // At most one of each model and environment; of all models together they are many.
+  if (filters.status === 'active' && models)
+    addFew(conditions, 'd.id', IS_ACTIVE, filters.status, 'a.model_id', models);
+  else conditions.add('d.status = ?', filters.status);
   return await readPage<Deployment>(queries, page, {
     columns: DEPLOYMENT_COLUMNS,
     from: DEPLOYMENT_FROM,
@@ -145,20 +149,35 @@ export interface Environment {
   readonly deployments: number;
 }
 
+/** Names by leaps through the index, from one on, and what it holds of each. */
+const environmentsFrom = (visible: boolean) =>
+  `with recursive names (name) as (
+     select min(environment) from deployments where environment > $1
+     union all
+     select (select min(environment) from deployments where environment > names.name) from names where names.name is not null)
+   select name, active, deployments from names, lateral (
+       select count(*) filter (where status = 'active') as active, count(*) as deployments
+         from deployments d where d.environment = names.name ${visible ? 'and d.model_id = any($2::uuid[])' : ''}) counted
+    where deployments > 0`;
+
 /** A page of the environments that have deployments which the caller may read, by name. */
 export async function listEnvironments(queries: Queries, rights: Rights, page: PageQuery): Promise<Page<Environment>> {
-  const visible = (await visibleModels(queries, rights)) ?? null;
+  const visible = await visibleModels(queries, rights);
+  const statement = environmentsFrom(visible !== undefined);
+  const more = visible ? [visible] : [];
   const rows = await queries.query<Environment>(
-    `select environment as name, count(*) filter (where status = 'active') as active, count(*) as deployments
-       from deployments where ($1::uuid[] is null or model_id = any($1)) and environment > $2
-      group by environment order by environment limit ${page.limit + 1}`,
-    [visible, parseNameCursor('environments', page.cursor)],
+    `${statement} order by name limit ${page.limit + 1}`,
+    [parseNameCursor('environments', page.cursor), ...more],
+    { prepare: false },
   );
   const named = pageByName('environments', rows, page.limit);
   if (!page.total) return named;
   const [counted] = await queries.query<{ total: number }>(
-    'select count(distinct environment) as total from deployments where $1::uuid[] is null or model_id = any($1)',
-    [visible],
+    `select count(*) as total from (${statement}) e`,
+    ['', ...more],
+    {
+      prepare: false,
+    },
   );
   return { ...named, total: counted?.total ?? 0 };
 }

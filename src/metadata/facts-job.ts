@@ -3,6 +3,7 @@ import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import type { Blobs } from '../registry/blobs.js';
 import { factsOf, filesOf } from '../weights/packaging.js';
+import { readTag } from '../weights/tag.js';
 import { putLayers } from './artifact-rows.js';
 import { readConfigBlob } from './config-blob.js';
 import { readManifest } from './release-content.js';
@@ -13,6 +14,7 @@ interface Unread {
   readonly digest: Digest;
   readonly repository: RepositoryName;
   readonly repository_id: number;
+  readonly tag: string;
   readonly created_by: string;
 }
 
@@ -28,7 +30,7 @@ export function factsJob(database: Database, blobs: Blobs, everyMs: number) {
 
 async function readFacts(database: Database, blobs: Blobs): Promise<number> {
   const due = await database.query<Unread>(
-    `select r.id, r.digest, m.storage_path as repository, m.repository_id, r.created_by
+    `select r.id, r.digest, m.storage_path as repository, m.repository_id, r.tag, r.created_by
        from releases r join models m on m.id = r.model_id
       where r.facts is null and r.digest is not null order by r.id limit ${BATCH}`,
   );
@@ -40,7 +42,7 @@ async function readFacts(database: Database, blobs: Blobs): Promise<number> {
 async function readFactsOf(database: Database, blobs: Blobs, release: Unread): Promise<void> {
   const manifest = await readManifest(database, release.repository_id, release.digest);
   const config = manifest && (await readConfigBlob(blobs, release.repository, manifest));
-  const facts = manifest ? factsOf(manifest, config, { kind: 'other' }) : {};
+  const facts = manifest ? factsOf(manifest, config, readTag(release.tag)) : {};
   await database.transaction(async (transaction) => {
     const held = await transaction.query(
       'update releases set facts = $3 where id = $1 and digest = $2 and facts is null returning id',

@@ -6,7 +6,7 @@ import { removeTags } from '../registry/tag-rows.js';
 import { readTag } from '../weights/tag.js';
 import { parseParameterCount } from '../weights/parameters.js';
 import { adoptTags } from './adoption.js';
-import { queueDraftFiles } from './artifact-rows.js';
+import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, invalidField, notFound } from './failures.js';
 import { findLive } from './live.js';
@@ -256,7 +256,7 @@ export async function removeModel(
   const removed = await removeTags(transaction, repository, tags, caller.actor);
   for (const gone of removed)
     await caller.record(transaction, { kind: 'tag-removed', repository: model.storage_path, ...gone });
-  await queueDraftFiles(transaction, { model: model.id });
+  await releaseBlobs(transaction, { model: model.id });
   await transaction.query('delete from models where id = $1', [model.id]);
   await writeAudit(transaction, caller.actor, {
     action: 'model.delete',

@@ -1,8 +1,9 @@
 import type { Queries } from '../database/connect.js';
+import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { RepositoryName } from '../oci/name.js';
 import { type ParameterRange, parseParameterRange } from '../weights/parameters.js';
 import { invalid, notFound } from './failures.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
+import { HAS_QUANTIZATION, HAS_VERSION, versionPlace } from './release-filters.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
 
@@ -84,11 +85,8 @@ export async function listModels(
     .add('m.id = any(?::uuid[])', await visibleModels(queries, rights))
     .add('m.name = ?', filters.name);
   addModelFilters(conditions, filters)
-    .add(
-      `exists (select from releases r where r.model_id = m.id and lower(coalesce(r.quantization, '')) = lower(?))`,
-      filters.quantization,
-    )
-    .add('exists (select from releases r where r.model_id = m.id and lower(r.version) = lower(?))', filters.version)
+    .add(`exists (select from releases r where r.model_id = m.id and ${HAS_QUANTIZATION})`, filters.quantization)
+    .add(`exists (select from releases r where r.model_id = m.id and ${HAS_VERSION})`, versionPlace(filters.version))
     .add('exists (select from releases r where r.model_id = m.id and r.status = ?)', filters.status)
     .add(
       `exists (select from deployments d where d.model_id = m.id and d.environment = ? and d.status = 'active')`,

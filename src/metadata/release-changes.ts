@@ -6,13 +6,13 @@ import { removeTags } from '../registry/tag-rows.js';
 import { putTag } from './put-tag.js';
 import { readTag, spellings, tagOf } from '../weights/tag.js';
 import { versionOrder } from '../weights/version.js';
-import { queueDraftFiles } from './artifact-rows.js';
+import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
 import { findLive } from './live.js';
 import { getModel, lockModel, type Model } from './models.js';
 import { storedContent } from './release-content.js';
-import { findRelease, type FollowedModel, type ReleaseTag, setRelease } from './release-rows.js';
+import { findRelease, type FollowedModel, type ReleaseTag, setNewestRelease } from './release-rows.js';
 import { getRelease, type Release } from './releases.js';
 import type { Caller } from './rights.js';
 
@@ -116,7 +116,7 @@ async function tagAndSet(
   if (content.subject !== null)
     throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
   await putTag(transaction, caller, model, name.tag as Tag, digest);
-  return await setRelease(transaction, model, name, content, caller.actor);
+  return await setNewestRelease(transaction, model, name, content, caller.actor);
 }
 
 /** What is no identity. @throws 'Invalid' for a status that it can't have */
@@ -256,7 +256,7 @@ export async function removeRelease(transaction: Queries, caller: Caller, id: st
   const removed = release.digest === null ? [] : await removeTags(transaction, model.repository_id, tags, caller.actor);
   for (const gone of removed)
     await caller.record(transaction, { kind: 'tag-removed', repository: release.image_repository, ...gone });
-  await queueDraftFiles(transaction, { model: model.id, release: id });
+  await releaseBlobs(transaction, { release: id });
   await transaction.query('delete from releases where id = $1', [id]);
   await audit(
     transaction,

@@ -12,8 +12,8 @@ export interface ReleaseContent {
   /** Everything that the manifest names, each digest once. */
   readonly size: number;
   readonly files: readonly ModelFile[];
-  /** Null: the config has to be read first, which a job does. */
-  readonly facts: Facts | null;
+  /** What is known under a tag, which says something, too. Null: the config has to be read first, which a job does. */
+  facts(tag: TagMeaning): Facts | null;
   readonly subject: Digest | null;
 }
 
@@ -42,13 +42,10 @@ export async function contentOf(
     artifactType: manifest.artifactType ?? null,
     size,
     files: parts.flatMap((part) => filesOf(part, part === manifest ? config : undefined)),
-    facts: unread ? null : factsOf(manifest, config, NO_TAG),
+    facts: (tag) => (unread ? null : factsOf(manifest, config, tag)),
     subject: manifest.subject ?? null,
   };
 }
-
-/** The tag is the release's identity and stands beside the facts, not among them. */
-const NO_TAG: TagMeaning = { kind: 'other' };
 
 /** What a stored manifest comes to. @returns undefined if it is not there. */
 export async function storedContent(

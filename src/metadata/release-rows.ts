@@ -34,6 +34,7 @@ export async function setRelease(
   actor: Actor,
 ): Promise<string> {
   const { tag, version, quantization } = release;
+  const facts = content.facts({ kind: 'release', version, quantization });
   const [row] = await transaction.query<{ id: string; referred: boolean }>(
     `insert into releases as r (model_id, version, quantization, tag, digest, media_type, artifact_type, size_bytes, status,
                                 facts, version_order, created_by)
@@ -54,7 +55,7 @@ export async function setRelease(
       content.mediaType,
       content.artifactType,
       content.size,
-      content.facts === null ? null : JSON.stringify(content.facts),
+      facts === null ? null : JSON.stringify(facts),
       versionOrder(version),
       actor.key,
       model.immutable,
@@ -74,6 +75,28 @@ async function immutable(queries: Queries, model: FollowedModel, release: Releas
     `the releases of this model are immutable, and ${found?.tag ?? release.tag} is ${found?.digest ?? 'another digest'}`,
     { detail: { conflicts: [{ type: 'release', id: found?.id, tag: found?.tag, digest: found?.digest }] } },
   );
+}
+
+/**
+ * As `setRelease`, for a tag that was set just now: where another spelling was set later still, the release is what that one
+ * means. Whoever sets the release last looks last, so one of two that cross sees the other's tag.
+ */
+export async function setNewestRelease(
+  transaction: Queries,
+  model: FollowedModel,
+  release: ReleaseTag,
+  content: ReleaseContent,
+  actor: Actor,
+): Promise<string> {
+  const id = await setRelease(transaction, model, release, content, actor);
+  const others = spellings(release.version, release.quantization);
+  const later = await transaction.query(
+    `select from tags t where t.repository = $1 and lower(t.name) = any($2::text[]) and t.name <> $3
+        and t.updated_at > (select updated_at from tags where repository = $1 and name = $3) limit 1`,
+    [model.repository_id, others, release.tag],
+  );
+  const heir = later.length > 0 ? await newestSpelling(transaction, model, release) : undefined;
+  return heir ? await setRelease(transaction, model, heir.release, heir.content, actor) : id;
 }
 
 /** The release of a version and quantization, whatever its spelling. */

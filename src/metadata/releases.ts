@@ -1,11 +1,12 @@
 import type { Queries } from '../database/connect.js';
+import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
+import { addFew, addModels, chooseModels, type ModelChoice } from './chosen-models.js';
 import { notFound } from './failures.js';
-import { addModelFilters, getModel, isId, type ModelFilters } from './models.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
+import { getModel, isId } from './models.js';
+import { addVersion, HAS_QUANTIZATION, versionPlace } from './release-filters.js';
 import type { Rights } from './rights.js';
-import { visibleModels } from './visible.js';
 
 /** A release as every answer shows it. Sizes in bytes. */
 export interface Release {
@@ -37,9 +38,7 @@ export const RELEASE_COLUMNS = `r.id, r.model_id, r.version, r.quantization, r.t
   r.status, r.release_notes, r.metadata, r.facts, r.created_by, r.created_at, r.updated_at,
   m.id as image_id, m.name as image_name, m.storage_path as image_repository`;
 
-export interface ReleaseFilters extends Pick<ModelFilters, 'company' | 'base_model' | 'parameter_count' | 'tags'> {
-  /** An id or a name. */
-  readonly model?: string | undefined;
+export interface ReleaseFilters extends ModelChoice {
   readonly quantization?: string | undefined;
   readonly version?: string | undefined;
   readonly environment?: string | undefined;
@@ -55,6 +54,9 @@ const SORTS: Readonly<Record<string, Sort>> = {
   size_bytes: { expression: 'r.size_bytes', type: 'bigint' },
 };
 
+/** At most one of each model. */
+const RUNS_IN = `select d.release_id from deployments d where d.environment = ? and d.status = 'active'`;
+
 /** A page of the releases that the caller may read. */
 export async function listReleases(
   queries: Queries,
@@ -63,19 +65,14 @@ export async function listReleases(
   page: PageQuery,
   defaultSort = '-created_at',
 ): Promise<Page<Release>> {
-  const conditions = new Conditions().add('r.model_id = any(?::uuid[])', await visibleModels(queries, rights));
-  addModelReference(conditions, 'r.model_id', filters.model);
-  addModelFilters(conditions, filters)
-    // The expression of the index, so that it is used.
-    .add(`lower(coalesce(r.quantization, '')) = lower(?)`, filters.quantization)
-    .add('lower(r.version) = lower(?)', filters.version)
+  const models = await chooseModels(queries, rights, filters);
+  const conditions = addModels(new Conditions(), 'r.model_id', models)
+    .add(HAS_QUANTIZATION, filters.quantization)
     .add('r.status = ?', filters.status)
     .add('r.digest = ?', filters.digest)
-    .add(
-      `exists (select from deployments d where d.release_id = r.id and d.environment = ? and d.status = 'active')`,
-      filters.environment,
-    )
     .add('(r.tag ilike ? or r.release_notes ilike ?)', filters.q === undefined ? undefined : containing(filters.q));
+  addVersion(conditions, versionPlace(filters.version), models);
+  addFew(conditions, 'r.id', RUNS_IN, filters.environment, 'd.model_id', models);
   return await readPage<Release>(queries, page, {
     columns: RELEASE_COLUMNS,
     from: 'releases r join models m on m.id = r.model_id',
@@ -85,14 +82,6 @@ export async function listReleases(
     id: 'r.id',
     idType: 'uuid',
   });
-}
-
-/** Narrows a list to one model, by its id or its name. */
-export function addModelReference(conditions: Conditions, column: string, model: string | undefined): Conditions {
-  if (model === undefined) return conditions;
-  return isId(model)
-    ? conditions.add(`${column} = ?::uuid`, model)
-    : conditions.add(`${column} = (select id from models where name = ?)`, model);
 }
 
 /** @throws 'NotFound', also if the caller may not read it */
@@ -130,6 +119,8 @@ export async function latestRelease(
           ${of.quantization === undefined ? '' : `and lower(coalesce(r.quantization, '')) = lower($3)`}
         order by r.version_order desc, r.created_at desc, r.id limit 1`,
       values,
+      // For this model: what is best for the average one would sort all releases of a large one.
+      { prepare: false },
     );
     if (row) return row;
   }
@@ -174,10 +165,13 @@ export interface Matrix {
 export async function readMatrix(queries: Queries, model: string): Promise<Matrix> {
   const cells = await queries.query<MatrixCell>(
     `select r.version, r.quantization, r.id as release_id, r.status, r.digest, r.size_bytes, r.created_at,
-            coalesce((select json_agg(d.environment order by d.environment) from deployments d
-                       where d.release_id = r.id and d.status = 'active'), '[]') as environments
-       from releases r where r.model_id = $1 order by r.version_order desc, r.created_at desc, r.id`,
+            coalesce(d.environments, '[]') as environments
+       from releases r
+       left join (select release_id, json_agg(environment order by environment) as environments from deployments
+                   where model_id = $1 and status = 'active' group by release_id) d on d.release_id = r.id
+      where r.model_id = $1 order by r.version_order desc, r.created_at desc, r.id`,
     [model],
+    { prepare: false },
   );
   const versions = firstSpellings(cells.map((cell) => cell.version));
   const labels = firstSpellings(cells.flatMap((cell) => cell.quantization ?? []));

@@ -3,6 +3,7 @@ import { openUpload } from '../http/content.js';
 import { head, Wire } from '../http/wire.js';
 import type { TestServer } from '../support/server.js';
 import { faultOf } from './oracle.js';
+import { type Ids, openModels, pushMetadata } from './metadata.js';
 import { type FuzzRequest, requestOf } from './requests.js';
 import { type Reading, readResponses, fieldOf } from './responses.js';
 import type { Route } from './routes.js';
@@ -58,18 +59,25 @@ export async function fuzz(options: FuzzOptions): Promise<void> {
   const last = next + count;
   const goesOn = () => next < last && performance.now() < until && counts.faults.length < 10;
   while (goesOn()) {
-    await pushScene(server);
+    const ids = await pushAll(server);
     const end = Math.min(last, next + ROUND);
     const client = async () => {
-      while (goesOn() && next < end) await tryOne(options, next++);
+      while (goesOn() && next < end) await tryOne(options, ids, next++);
     };
     await Promise.all(Array.from({ length: AT_ONCE }, client));
   }
-  await pushScene(server);
+  await pushAll(server);
 }
 
-async function tryOne({ server, routes, seed, counts }: FuzzOptions, number: number): Promise<void> {
-  const request = requestOf(routes, seed, number);
+/** First what was locked is opened, then all of it is pushed. */
+async function pushAll(server: TestServer): Promise<Ids> {
+  await openModels(server);
+  await pushScene(server);
+  return await pushMetadata(server);
+}
+
+async function tryOne({ server, routes, seed, counts }: FuzzOptions, ids: Ids, number: number): Promise<void> {
+  const request = withIds(requestOf(routes, seed, number), ids);
   const { status, fault } = await send(server, request);
   counts.requests += 1;
   const statuses = counts.byRoute.get(request.route) ?? new Map<number, number>();
@@ -78,6 +86,17 @@ async function tryOne({ server, routes, seed, counts }: FuzzOptions, number: num
     counts.faults.push(
       `${fault}\n  again: npm run fuzz -- --seed ${seed} --first ${number} --count 1\n  ${JSON.stringify(request.head.slice(0, 1500))} and ${request.body.length} bytes`,
     );
+}
+
+/** With the ids of what is there now, which are as long as those that stand for them. */
+function withIds(request: FuzzRequest, ids: Ids): FuzzRequest {
+  let { head } = request;
+  let body = request.body.toString('latin1');
+  for (const [name, id] of ids) {
+    head = head.replaceAll(name, id);
+    body = body.replaceAll(name, id);
+  }
+  return { ...request, head, body: Buffer.from(body, 'latin1') };
 }
 
 async function send(server: TestServer, request: FuzzRequest): Promise<{ status: number; fault?: string }> {

@@ -1,3 +1,4 @@
+import { isApiTarget } from '../../src/http/doors.js';
 import { ADMIN_KEY } from '../support/server.js';
 import { fieldOf, type WireResponse } from './responses.js';
 
@@ -26,20 +27,27 @@ export function faultOf(response: WireResponse, isHead: boolean, target: string)
   if (status < 400 || isHead) return undefined;
   const text = body.toString('utf8');
   if (LEAKS.test(text) || text.includes(ADMIN_KEY)) return `a leak in the body: ${LEAKS.exec(text)?.[0]}`;
-  return errorFault(text, fieldOf(fields, 'content-type'), target);
+  // A request that could not be read has no target for certain, and no id.
+  const isRead = fieldOf(fields, 'x-request-id') !== undefined;
+  return errorFault(text, fieldOf(fields, 'content-type'), isRead ? target : undefined);
 }
 
-/** Every door so far answers errors in the form of the specification. */
-function errorFault(text: string, type: string | undefined, target: string): string | undefined {
+/** The metadata API answers errors in its own form, every other door in that of the specification. */
+function errorFault(text: string, type: string | undefined, target: string | undefined): string | undefined {
   if (!type?.startsWith('application/json')) return `an error of the type ${type}`;
-  let document: { errors?: { code?: unknown; message?: unknown }[] };
+  let document: { detail?: unknown; errors?: { code?: unknown; message?: unknown }[] };
   try {
     document = JSON.parse(text) as typeof document;
   } catch {
     return `an error that is no JSON: ${text.slice(0, 100)}`;
   }
+  if (target === undefined ? document.errors === undefined : isApiTarget(target)) {
+    const { detail } = document;
+    const fits = Array.isArray(detail) ? detail.length > 0 : typeof detail === 'string' && detail !== '';
+    return fits ? undefined : `an error without a detail: ${target?.slice(0, 100)}`;
+  }
   const [error] = document.errors ?? [];
-  if (!error) return `an error without errors: ${target.slice(0, 100)}`;
+  if (!error) return `an error without errors: ${target?.slice(0, 100)}`;
   if (typeof error.code !== 'string' || !CODES.has(error.code)) return `the code ${String(error.code)}`;
   return typeof error.message === 'string' && error.message !== '' ? undefined : 'an error without a message';
 }

@@ -3,6 +3,7 @@ import { Chance } from '../faults/support/bytes.js';
 import { ADMIN_KEY, AUTHORIZATION } from '../support/server.js';
 import { digestOf } from '../http/content.js';
 import { bodyOf } from './bodies.js';
+import { API_PARAMETERS, jsonBodyOf, pathWord } from './metadata.js';
 import type { Route } from './routes.js';
 import { DIGESTS, REPOSITORIES, TAGS } from './scene.js';
 import { nearly, odd, value } from './words.js';
@@ -49,7 +50,12 @@ export function requestOf(routes: readonly Route[], seed: number, number: number
   const route = chance.pick(routes);
   const wrong = new Wrongness(chance);
   const method = methodOf(chance, wrong, route.method);
-  const body = /^(GET|HEAD|DELETE|OPTIONS)$/.test(method) && chance.next() < 0.85 ? Buffer.alloc(0) : bodyOf(chance);
+  const empty = /^(GET|HEAD|DELETE|OPTIONS)$/.test(method) && chance.next() < 0.85;
+  const body = empty
+    ? Buffer.alloc(0)
+    : isApi(route) && chance.next() < 0.85
+      ? jsonBodyOf(chance, route.path)
+      : bodyOf(chance);
   const target = targetOf(chance, wrong, route.path, digestOf(body));
   const framing = framingOf(chance, wrong, body);
   const lines = [
@@ -74,6 +80,10 @@ export function requestOf(routes: readonly Route[], seed: number, number: number
     halfClose: framing.short || chance.next() < 0.1,
     goesOn: framing.right && !closes && version === 'HTTP/1.1' && chance.next() < 0.5,
   };
+}
+
+function isApi({ path }: Pick<Route, 'path'>): boolean {
+  return path.startsWith('/api/v1/');
 }
 
 function methodOf(chance: Chance, wrong: Wrongness, method: string): string {
@@ -106,7 +116,7 @@ function targetOf(chance: Chance, wrong: Wrongness, path: string, own: string): 
   const filled = path
     .replace(/\{\/\}/g, () => (chance.next() < 0.5 ? '/' : ''))
     .replace(/[*:]([a-z]+)/gi, (_, name: string) =>
-      nearly(chance, (words[name] ?? (() => 'word'))(), wrong.of('path', 0.4)),
+      nearly(chance, (words[name] ?? (() => pathWord(chance, path, name)))(), wrong.of('path', 0.4)),
     );
   const bent = wrong.now('path', 0.15) ? nearly(chance, filled, 1) : filled;
   const target = wrong.now('path', 0.05)
@@ -127,25 +137,29 @@ const PARAMETERS: readonly (readonly [place: string, names: readonly string[]])[
 
 /** @param digest of the body. */
 function queryOf(chance: Chance, wrong: Wrongness, path: string, digest: string): string {
-  const parameters: Record<string, () => string> = {
-    digest: () => (chance.next() < 0.6 ? digest : chance.pick(DIGESTS)),
-    mount: () => chance.pick(DIGESTS),
-    from: () => chance.pick(REPOSITORIES),
-    'digest-algorithm': () => chance.pick(['sha256', 'sha512']),
-    tag: () => chance.pick(TAGS),
-    n: () => String(chance.pick([0, 1, 2, 3, 100, 10_000])),
-    last: () => chance.pick([...TAGS, ...DIGESTS, ...REPOSITORIES]),
-    artifactType: () => 'application/vnd.fuzz',
-    service: () => 'registry.example',
-    scope: () => 'repository:fuzz/model:pull,push',
-    account: () => 'anyone',
-    offline_token: () => 'true',
-    client_id: () => 'fuzz',
-    ns: () => 'docker.io',
-    ['__proto__']: () => '1',
-  };
+  const ofApi = Object.entries(API_PARAMETERS).map(([name, make]) => [name, () => make(chance)] as const);
+  const parameters: Record<string, () => string> = isApi({ path })
+    ? Object.fromEntries(ofApi)
+    : {
+        digest: () => (chance.next() < 0.6 ? digest : chance.pick(DIGESTS)),
+        mount: () => chance.pick(DIGESTS),
+        from: () => chance.pick(REPOSITORIES),
+        'digest-algorithm': () => chance.pick(['sha256', 'sha512']),
+        tag: () => chance.pick(TAGS),
+        n: () => String(chance.pick([0, 1, 2, 3, 100, 10_000])),
+        last: () => chance.pick([...TAGS, ...DIGESTS, ...REPOSITORIES]),
+        artifactType: () => 'application/vnd.fuzz',
+        service: () => 'registry.example',
+        scope: () => 'repository:fuzz/model:pull,push',
+        account: () => 'anyone',
+        offline_token: () => 'true',
+        client_id: () => 'fuzz',
+        ns: () => 'docker.io',
+        ['__proto__']: () => '1',
+      };
   const own = PARAMETERS.find(([place]) => path.includes(place))?.[1] ?? Object.keys(parameters);
-  const count = chance.next() < 0.3 ? 0 : chance.whole(1, 3);
+  // Of the metadata API's most are unknown to most lists, and refused for that alone.
+  const count = chance.next() < (isApi({ path }) ? 0.6 : 0.3) ? 0 : chance.whole(1, 3);
   const names = Array.from({ length: count }, () => chance.pick(chance.next() < 0.8 ? own : Object.keys(parameters)));
   // Most that are given twice would be refused for that alone.
   const pairs = (wrong.now('query', 0.1) ? names : [...new Set(names)]).map((name) => {
@@ -192,7 +206,8 @@ function credentialsOf(chance: Chance, wrong: Wrongness): string[] {
 
 /** The media type that fits the body, or the route. */
 function typeOf(chance: Chance, { path }: Route, body: Buffer): string[] {
-  if (chance.next() < 0.3) return [];
+  if (chance.next() < (isApi({ path }) ? 0.05 : 0.3)) return [];
+  if (isApi({ path })) return ['Content-Type: application/json'];
   if (path.includes('token')) return ['Content-Type: application/x-www-form-urlencoded'];
   const type = /"mediaType":"(application\/vnd\.oci\.image\.(?:manifest|index)[a-z0-9.+]+)"/.exec(
     body.toString('latin1'),

@@ -132,6 +132,62 @@ describe('the door of the metadata API', () => {
     expect(JSON.parse(between.text)).to.have.property('errors');
   });
 
+  describe('reading the body', () => {
+    const create = (body: unknown, headers: Record<string, string> = {}) =>
+      api<{ detail: { loc: unknown[]; type: string; msg: string }[] }>(server, 'POST', '/models', { body, headers });
+    const model = (name: string) => ({ name, storage_path: `frame/${name}` });
+
+    it('takes JSON in UTF-8, with or without saying so', async () => {
+      const text = (name: string) => JSON.stringify(model(name));
+      for (const [name, headers] of [
+        ['typed', { 'content-type': 'application/json; charset="UTF-8"' }],
+        ['identity', { 'content-type': 'Application/JSON', 'content-encoding': 'identity' }],
+      ] as const)
+        expect((await create(text(name), headers)).status, name).to.equal(201);
+      // fetch gives bytes no type of their own.
+      expect((await create(Buffer.from(text('untyped')))).status).to.equal(201);
+    });
+
+    it('takes no other type, character set or coding', async () => {
+      for (const headers of [
+        { 'content-type': 'text/plain' },
+        { 'content-type': 'application/json; charset=latin1' },
+        { 'content-type': 'application/merge-patch+json' },
+        { 'content-type': 'application/json', 'content-encoding': 'gzip' },
+      ])
+        expect((await create('{}', headers)).status, JSON.stringify(headers)).to.equal(415);
+    });
+
+    it('takes no more than the setting says', async () => {
+      const long = { ...model('long'), description: 'x'.repeat(1024 * 1024) };
+      const { status, body } = await create(long);
+      expect(status).to.equal(413);
+      expect(body).to.deep.equal({ detail: 'the body may have at most 1048576 bytes' });
+    });
+
+    it('says that there is none', async () => {
+      const { status, body } = await create(undefined);
+      expect(status).to.equal(422);
+      expect(body.detail).to.deep.equal([{ loc: ['body'], msg: 'is missing', type: 'missing' }]);
+    });
+
+    it('takes no JSON that parsers read differently, or that is too deep', async () => {
+      const type = { 'content-type': 'application/json' };
+      for (const [text, words] of [
+        ['{"name": "a", "name": "b"}', /twice/],
+        ['{"name": ', /not valid JSON/],
+        ['\ufeff{}', /byte order mark/],
+        [Buffer.from([0x7b, 0xff, 0x7d]), /not valid UTF-8/],
+        [`{"metadata": ${'['.repeat(40)}${']'.repeat(40)}}`, /more than 32 levels/],
+      ] as const) {
+        const { status, body } = await create(text, type);
+        expect(status, String(words)).to.equal(422);
+        expect(body.detail.map(({ loc, type: kind }) => [loc, kind])).to.deep.equal([[['body'], 'json_invalid']]);
+        expect(body.detail[0]?.msg).to.match(words);
+      }
+    });
+  });
+
   /** The status and body of what is answered to bytes on the wire. */
   async function exchange(text: string): Promise<[status: number | undefined, body: unknown]> {
     const wire = (await Wire.open(server.host)).write(text);

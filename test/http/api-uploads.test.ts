@@ -133,13 +133,15 @@ describe('uploads of artifacts over HTTP', () => {
   it('refuse forms that say things too late, twice, or not at all, and keep nothing of them', async () => {
     const release_id = String((await draft()).id);
     const file = ['file', new Blob(['of a bad form']), 'a.bin'] as const;
-    for (const fields of [
-      [['release_id', release_id], file, ['path', 'late.bin']],
-      [['release_id', release_id], ['path', 'a'], ['path', 'b'], file],
-      [['release_id', release_id], file, file],
-      [['release_id', release_id]],
+    const id = ['release_id', release_id] as const;
+    for (const [place, fields] of [
+      ['body.path', [id, file, ['path', 'late.bin']]],
+      ['body', [id, ['path', 'a'], ['path', 'b'], file]],
+      ['body.file', [id, file, file]],
+      ['body.file', [id, file, file, file]],
+      ['body', [id]],
     ] as const)
-      expect(await faultsOf(form(fields)), JSON.stringify(fields)).to.deep.equal(['body']);
+      expect(await faultsOf(form(fields)), JSON.stringify(fields)).to.deep.equal([place]);
     expect(
       await faultsOf(form([['bogus', 'x'], ['metadata', '[]'], ['checksum', 'md5:x'], ['media_type', 'x'], file])),
     ).to.deep.equal(['body.bogus', 'body.checksum', 'body.media_type', 'body.metadata', 'body.release_id']);

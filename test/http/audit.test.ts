@@ -221,6 +221,24 @@ describe('the record of requests', () => {
     });
   });
 
+  it('has the pulls that nginx sends, without their length', async () => {
+    const behind = await startServer({
+      environment: { REGISTRY_AUDIT_READS: '**', REGISTRY_X_ACCEL_PREFIX: '/blobs/', REGISTRY_WORKERS: '1' },
+    });
+    try {
+      const blob = bytesOf('behind nginx', 1_000);
+      const digest = await pushBlob(behind, 'read/model', blob);
+      await behind.request('GET', `/v2/read/model/blobs/${digest}`, { headers: { range: 'bytes=0-9' } });
+      await behind.stop();
+      const { rows } = await onDatabase(behind, (database) => listAudit(database, { filters: {}, limit: 1 }));
+      const { at: _, ...details } = rows[0]?.details ?? {};
+      expect(rows[0]).to.include({ action: 'blob.pull', resourceId: digest });
+      expect(details).to.deep.equal({ size: 1_000, range: 'bytes=0-9' });
+    } finally {
+      await behind.dispose();
+    }
+  });
+
   it('does not start with a pattern of reads that can not be one', async () => {
     const error = await startServer({ environment: { REGISTRY_AUDIT_READS: 'fine/**, not**fine' } }).then(
       async (started) => await started.dispose(),

@@ -7,7 +7,10 @@ export const PAGE = `<!doctype html>
 <title>Weighhouse metadata API</title>
 <link rel="icon" type="image/png" href="/api/docs/favicon-32x32.png">
 <link rel="stylesheet" href="/api/docs/swagger-ui.css">
-<style>body { margin: 0 }</style>
+<style>
+body { margin: 0 }
+@media (max-width: 640px) { .swagger-ui table { display: block; overflow-x: auto } }
+</style>
 </head>
 <body>
 <div id="page"></div>

@@ -101,6 +101,7 @@ export function releaseHandlers(metadata: Metadata, registry: Pick<Registry, 'bl
     if (typeof digest === 'string') {
       const answer = await metadata.change(once, async (transaction) => {
         const before = await getRelease(transaction, caller.rights, id);
+        caller.rights.require('push', before.image_repository);
         if (before.status !== 'draft') throw conflict('Only a draft can be published', [{ type: 'release', id }]);
         return answerOf(await changeRelease(transaction, caller, id, { digest }, 'merge'), 200);
       });

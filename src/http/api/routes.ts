@@ -1,18 +1,21 @@
-import Router from '@koa/router';
+import Router, { type RouterMiddleware } from '@koa/router';
 import type { Middleware } from 'koa';
+import { RegistryError } from '../../errors.js';
 import type { Metadata } from '../../metadata/metadata.js';
 import { type Context, pathOf, type RequestState } from '../context.js';
 import { healthHandlers, type HealthReport } from '../ops/health.js';
 import { aliasHandlers } from './aliases.js';
 import { type ArtifactRoutesOptions, artifactHandlers } from './artifacts.js';
+import { auditLogHandlers } from './audit-logs.js';
 import { deploymentHandlers } from './deployments.js';
 import { refuseMethod } from '../oci/routes.js';
 import { type DocsOptions, docsHandlers } from './docs.js';
 import type { FrameOperation } from './frame.js';
+import { keyHandlers, type KeyRoutesOptions } from './keys.js';
 import { modelHandlers } from './models.js';
 import { releaseHandlers } from './releases.js';
 
-export interface ApiRoutesOptions extends DocsOptions, ArtifactRoutesOptions {
+export interface ApiRoutesOptions extends DocsOptions, ArtifactRoutesOptions, KeyRoutesOptions {
   readonly operation: FrameOperation;
   readonly metadata: Metadata;
   readonly health: () => Promise<HealthReport>;
@@ -50,6 +53,8 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   const releases = releaseHandlers(metadata, registry);
   const deployments = deploymentHandlers(metadata);
   const artifacts = artifactHandlers(metadata, options);
+  const keys = keyHandlers(metadata, options);
+  const auditLogs = auditLogHandlers(metadata, options);
 
   router.get('/api/v1/models', operation('listModels', models.list));
   router.post('/api/v1/models', operation('createModel', models.create));
@@ -70,6 +75,7 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.post('/api/v1/releases', operation('createRelease', releases.create));
   router.get('/api/v1/releases/latest', operation('getLatestRelease', releases.latest));
   router.get('/api/v1/releases/compare', operation('compareReleases', releases.compare));
+  router.all(['/api/v1/releases/latest', '/api/v1/releases/compare'], only('GET', 'HEAD'));
   router.get('/api/v1/releases/:id', operation('getRelease', releases.get));
   router.put('/api/v1/releases/:id', operation('replaceRelease', releases.replace));
   router.patch('/api/v1/releases/:id', operation('updateRelease', releases.update));
@@ -96,11 +102,26 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.get('/api/v1/artifacts', operation('listArtifacts', artifacts.list));
   router.post('/api/v1/artifacts', operation('createArtifact', artifacts.create));
   router.post('/api/v1/artifacts/upload', operation('uploadArtifact', artifacts.upload));
+  router.all('/api/v1/artifacts/upload', only('POST'));
   router.get('/api/v1/artifacts/:id', operation('getArtifact', artifacts.get));
   router.put('/api/v1/artifacts/:id', operation('replaceArtifact', artifacts.replace));
   router.patch('/api/v1/artifacts/:id', operation('updateArtifact', artifacts.update));
   router.delete('/api/v1/artifacts/:id', operation('deleteArtifact', artifacts.remove));
   router.get('/api/v1/artifacts/:id/download', operation('downloadArtifact', artifacts.download));
 
+  router.get('/api/v1/api-keys', operation('listApiKeys', keys.list));
+  router.post('/api/v1/api-keys', operation('createApiKey', keys.create));
+  router.patch('/api/v1/api-keys/:id', operation('updateApiKey', keys.update));
+  router.delete('/api/v1/api-keys/:id', operation('deleteApiKey', keys.remove));
+
+  router.get('/api/v1/audit-logs', operation('listAuditLogs', auditLogs.list));
+
   return router;
+}
+
+/** Refuses the other methods of a path that would else be taken for the id of something. @throws 'MethodUnsupported' */
+function only(...allowed: string[]): RouterMiddleware<RequestState> {
+  return () => {
+    throw new RegistryError('MethodUnsupported', 'this endpoint does not support this method', { detail: { allowed } });
+  };
 }

@@ -17,11 +17,12 @@ export interface UploadedFile {
   read(signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
-const LIMITS = { fields: 32, fieldSize: 64 * 1024, fieldNameSize: 100, files: 1, parts: 64, headerPairs: 20 };
+/** More than one file, so that a second is seen and refused rather than left out. */
+const LIMITS = { fields: 32, fieldSize: 64 * 1024, fieldNameSize: 100, files: 2, parts: 64, headerPairs: 20 };
 
 /**
  * Reads a form (RFC 7578) up to its file, whose bytes then come as they are asked for: nothing of it is kept in memory or
- * on disk on the way. Fields behind the file are refused, since it is stored by then.
+ * on disk on the way. What comes behind the file is refused, and the file with it.
  * @throws 'Invalid' for what is no such form, or has no file
  */
 export async function readForm(
@@ -30,24 +31,26 @@ export async function readForm(
   idleMs: number,
 ): Promise<UploadedFile> {
   const fields: Record<string, string> = {};
-  let late = false;
   const controller = new AbortController();
   const parser = makeParser(request);
+  /** What came behind the file, which is too late to be meant. */
+  const behind: string[] = [];
+  let atFile = false;
   const file = new Promise<Omit<UploadedFile, 'fields'>>((resolve, reject) => {
     const fail = (message: string) => reject(badForm(message));
-    let seen = false;
     parser.on('field', (name, value, _nameCut, valueCut) => {
-      if (seen) late = true;
+      if (atFile) behind.push(name);
       else if (valueCut) fail(`the field ${name} is too long`);
       else if (Object.hasOwn(fields, name)) fail(`the field ${name} comes twice`);
       else fields[name] = value;
     });
-    // A second file.
-    parser.on('filesLimit', () => {
-      late = true;
-    });
-    parser.once('file', (_field, stream, filename, _encoding, mediaType) => {
-      seen = true;
+    parser.on('file', (name, stream, filename, _encoding, mediaType) => {
+      if (atFile) {
+        behind.push(name);
+        stream.resume();
+        return;
+      }
+      atFile = true;
       // The parser leaves the file waiting when it breaks off; whoever does not read it by then need not hear of it.
       stream.on('error', () => undefined);
       void fed.then((error) => {
@@ -62,11 +65,12 @@ export async function readForm(
           try {
             yield* stream as AsyncIterable<Uint8Array>;
           } catch (error) {
-            throw (await fed) ?? error;
+            throwError((await fed) ?? error);
           }
           const broken = await fed;
-          if (broken !== undefined) throw broken;
-          if (late) throw badForm('nothing may come after the file');
+          if (broken !== undefined) throwError(broken);
+          const issue = { msg: 'the file has to be the last part of the form', type: 'extra_forbidden' };
+          if (behind.length > 0) throw invalid(...behind.map((field) => ({ ...issue, loc: ['body', field] })));
         },
       });
     });
@@ -76,7 +80,7 @@ export async function readForm(
   });
   const fed = feed(request, response, idleMs, parser, controller.signal);
   const broken = fed.then((error) => {
-    if (error !== undefined) throw error;
+    if (error !== undefined) throwError(error);
     return new Promise<never>(() => undefined);
   });
   broken.catch(() => undefined);
@@ -118,6 +122,10 @@ async function feed(
     parser.destroy(error as Error);
     return signal.aborted ? signal.reason : error;
   }
+}
+
+function throwError(error: unknown): never {
+  throw error instanceof Error ? error : new Error('the form broke off', { cause: error });
 }
 
 function badForm(message: string) {

@@ -247,7 +247,7 @@ describe('the contract of the metadata API', () => {
       const body = {
         name: 'a\u0000',
         storage_path: 'a',
-        metadata: { '\ud800': 1, deep: [{ text: '\udc00' }], big: 1e999 },
+        metadata: { '\ud800': 1, deep: [{ text: '\udc00' }], big: Number.POSITIVE_INFINITY },
       };
       expect(faultsOf('createModel', { body })).to.deep.equal([
         'body.metadata.big finite_number',

@@ -1,0 +1,190 @@
+// No page of a list may cost more in a large registry than in a small one: what PostgreSQL reads for each, by its own word.
+import { expect } from 'chai';
+import { connect, type Database, type Queries } from '../../../src/database/connect.js';
+import { listAliases } from '../../../src/metadata/aliases.js';
+import { listDeployments, listEnvironments } from '../../../src/metadata/deployments.js';
+import { isFailure } from '../../../src/errors.js';
+import { latestRelease, listReleases, readMatrix } from '../../../src/metadata/releases.js';
+import { ALIASES, ENVIRONMENTS, fillCatalog, idOf, MODELS, RELEASES } from '../../support/catalog.js';
+import { EVERYTHING, listCases, THIRTY_MODELS } from '../../support/catalog-pages.js';
+import { type Cost, explain, Listening } from '../../support/plans.js';
+import { createDatabase, type TestDatabase } from '../../support/postgres.js';
+
+const LIMIT = 50;
+/** What one node of a plan may go through for a page. */
+const MOST_ROWS = 40 * (LIMIT + 1);
+/**
+ * Where a filter and an order have no index together, PostgreSQL weighs reading in order until a page is full against sorting all
+ * that matches: at worst it goes through a third of a table of this size, in two or three milliseconds.
+ */
+const MOST_ROWS_WEIGHED = 10_500;
+const WEIGHED =
+  /^(releases|deployments) .*(company|base_model|parameter_count|tags|"deprecated")|^artifacts .*"attached"/;
+/** The models that may be read and fit, then the page. */
+const MOST_STATEMENTS = 2;
+const RIGHTS = { everything: EVERYTHING, 'thirty models': THIRTY_MODELS };
+
+describe('the lists of a large registry', () => {
+  let place: TestDatabase;
+  let database: Database;
+  let slowest = { name: '', milliseconds: 0 };
+  let slowestText = slowest;
+
+  before(async function () {
+    this.timeout(120_000);
+    place = await createDatabase();
+    database = connect({ url: place.url, pool: 2, timeout: 60 });
+    await database.transaction((transaction) => fillCatalog(transaction, { auditRows: 50_000 }));
+    await database.query('vacuum analyze');
+  });
+  after(async () => {
+    console.info(
+      `      slowest page: ${shown(slowest)}; of those that look for a text anywhere: ${shown(slowestText)}; database alone`,
+    );
+    await database.close();
+    await place.drop();
+  });
+
+  const shown = ({ name, milliseconds }: typeof slowest) => `${milliseconds.toFixed(1)} ms, ${name}`;
+
+  /** What a verb's statements cost, and how many there are. */
+  async function costsOf(work: (queries: Queries) => Promise<unknown>): Promise<Cost[]> {
+    const listening = new Listening(database);
+    await work(listening);
+    const costs: Cost[] = [];
+    for (const statement of listening.statements) costs.push(await explain(database, statement));
+    return costs;
+  }
+
+  /** Tables that were read from end to end, but for those that are small. */
+  const scannedBy = (costs: readonly Cost[]) =>
+    costs.flatMap((cost) => cost.scanned).filter((table) => table !== 'models' && table !== 'repositories');
+
+  const cases = listCases();
+  for (const list of new Set(cases.map(({ list }) => list)))
+    it(`reads few rows in few statements for every page of ${list}`, async function () {
+      this.timeout(120_000);
+      for (const one of cases.filter((each) => each.list === list))
+        for (const [who, rights] of Object.entries(RIGHTS))
+          for (let cursor: string | undefined, number = 1; number <= 2; number++) {
+            const name = `page ${number} of ${one.name}, by who sees ${who}`;
+            const page = { limit: LIMIT, cursor };
+            let next: string | null = null;
+            const costs = await costsOf(async (queries) => ({ next } = await one.read(queries, rights, page)));
+            const told = `${name}\n${costs.map((cost) => cost.plan).join('\n')}`;
+            expect(costs.length, told).to.be.at.most(MOST_STATEMENTS);
+            const milliseconds = costs.reduce((sum, cost) => sum + cost.milliseconds, 0);
+            if (one.isText) {
+              if (milliseconds > slowestText.milliseconds) slowestText = { name, milliseconds };
+            } else {
+              if (milliseconds > slowest.milliseconds) slowest = { name, milliseconds };
+              expect(scannedBy(costs), told).to.deep.equal([]);
+              const most = WEIGHED.test(one.name) ? MOST_ROWS_WEIGHED : MOST_ROWS;
+              expect(Math.max(...costs.map((cost) => cost.rows)), told).to.be.at.most(most);
+            }
+            if (next === null) break;
+            cursor = next;
+          }
+    });
+
+  // What is looked up beforehand must come to what the words mean.
+  for (const [filters, wanted] of [
+    [{ version: 'V12.34' }, `lower(r.version) = 'v12.34'`],
+    [{ quantization: 'TQ1_0' }, `lower(r.quantization) = 'tq1_0'`],
+    [
+      { environment: 'prod' },
+      `exists (select from deployments where release_id = r.id and environment = 'prod' and status = 'active')`,
+    ],
+    [{ company: 'company-7', version: 'v0.0' }, `m.company = 'company-7' and r.version = 'v0.0'`],
+    [{ model: 'model-1', status: 'withdrawn' }, `m.name = 'model-1' and r.status = 'withdrawn'`],
+    [{ model: 'absent' }, 'false'],
+  ] as const)
+    it(`finds the releases of ${JSON.stringify(filters)}`, async () => {
+      for (const rights of Object.values(RIGHTS)) {
+        const rows = await database.query<{ id: string; storage_path: string }>(
+          `select r.id, m.storage_path from releases r join models m on m.id = r.model_id where ${wanted} order by r.created_at, r.id`,
+        );
+        const ids = rows.filter((row) => rights.maySee(row.storage_path)).map((row) => row.id);
+        const page = await listReleases(database, rights, filters, { limit: 1_000, sort: 'created_at', total: true });
+        expect(page.items.map((item) => item.id)).to.deep.equal(ids.slice(0, 1_000));
+        expect(page.total).to.equal(ids.length);
+      }
+    });
+
+  it('finds active deployments and aliases, on all pages, as the tables have them', async () => {
+    for (const rights of Object.values(RIGHTS)) {
+      const filters = { status: 'active', version: 'v0.0' };
+      const page = await listDeployments(database, rights, filters, { limit: 1_000, total: true });
+      const rows = await database.query<{ storage_path: string }>(
+        `select m.storage_path from deployments d join releases r on r.id = d.release_id join models m on m.id = d.model_id
+          where d.status = 'active' and r.version = 'v0.0'`,
+      );
+      expect(page.total).to.equal(rows.filter((row) => rights.maySee(row.storage_path)).length);
+      expect(page.total).to.be.greaterThan(0);
+    }
+    const names: string[] = [];
+    for (let cursor: string | undefined; ; ) {
+      const { items, next } = await listAliases(database, idOf('models', 1), { limit: LIMIT, cursor });
+      names.push(...items.map((item) => item.name));
+      if (next === null) break;
+      cursor = next;
+    }
+    expect(new Set(names)).to.have.property('size', ALIASES);
+    expect(names).to.have.length(ALIASES);
+  });
+
+  it('takes as many statements for a page of many as for a page of few', async () => {
+    for (const one of cases) {
+      const count = async (limit: number) => {
+        const listening = new Listening(database);
+        await one.read(listening, THIRTY_MODELS, { limit });
+        return listening.statements.length;
+      };
+      expect(await count(1_000), one.name).to.equal(await count(1));
+    }
+  });
+
+  it('finds the latest release among ten thousand at once', async () => {
+    for (const quantization of [undefined, 'int8', 'TQ1_0', 'absent']) {
+      const costs = await costsOf(async (queries) => {
+        const found = await latestRelease(queries, EVERYTHING, { model: 'model-1', quantization }).catch(orNothing);
+        if (quantization === undefined || quantization === 'int8') expect(found?.version).to.equal('v49.49');
+        if (quantization !== 'absent') expect(found?.status).to.equal('published');
+      });
+      expect(scannedBy(costs)).to.deep.equal([]);
+      expect(Math.max(...costs.map((cost) => cost.rows)), costs.map((cost) => cost.plan).join('\n')).to.be.lessThan(
+        100,
+      );
+    }
+  });
+
+  it('tells the versions and quantizations of a model in one statement that reads no other model', async () => {
+    for (const [model, releases] of [
+      [1, RELEASES],
+      [777, 10],
+    ] as const) {
+      const costs = await costsOf(async (queries) => {
+        expect((await readMatrix(queries, idOf('models', model))).cells).to.have.length(releases);
+      });
+      expect(costs).to.have.length(1);
+      // The largest has half of all releases: then the whole table is read.
+      expect(costs[0]?.rows, costs[0]?.plan).to.be.at.most(model === 1 ? 2 * RELEASES : releases);
+    }
+  });
+
+  it('counts the deployments of every environment by an index', async () => {
+    for (const rights of Object.values(RIGHTS)) {
+      const costs = await costsOf(async (queries) => {
+        const { items: found } = await listEnvironments(queries, rights, { limit: 50 });
+        expect(found.map(({ name }) => name)).to.deep.equal([...ENVIRONMENTS].sort());
+        for (const { active } of found) expect(active).to.equal(rights.seesAll ? MODELS : 30);
+      });
+      expect(scannedBy(costs), costs.map((cost) => cost.plan).join('\n')).to.deep.equal([]);
+      expect(costs.length).to.be.at.most(MOST_STATEMENTS);
+    }
+  });
+});
+
+function orNothing(error: unknown): undefined {
+  if (!isFailure(error, 'NotFound')) throw error;
+}
