@@ -1,4 +1,4 @@
-import { brokenConstraint, type Queries } from '../database/connect.js';
+import type { Queries } from '../database/connect.js';
 import { isFailure } from '../errors.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
@@ -108,19 +108,10 @@ async function addToDraft(
   model: FollowedModel,
   file: File,
 ): Promise<string> {
-  const taken = await transaction.query<{ id: string; path: string }>(
-    `select id, path from artifacts where release_id = $1 and blob is not null
-        and (path = $2 or starts_with(path, $2 || '/') or starts_with($2, path || '/'))`,
-    [release.id, file.path],
-  );
-  if (taken.length > 0)
-    throw conflict(
-      'Another file of this draft has this path, or lies above or below it',
-      taken.map(({ id, path }) => ({ type: 'artifact', id, path })),
-    );
+  await checkPath(transaction, release.id, file.path);
   const [row] = await transaction.query<{ id: string }>(
     `insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, repository, blob, created_by)
-     values ($1, $2, 'layer', (select count(*) from artifacts where release_id = $1), $3, $4, $5, $6, $4, $7, $8, $4, $9) returning id`,
+     values ($1, $2, 'layer', (select coalesce(max(position) + 1, 0) from artifacts where release_id = $1), $3, $4, $5, $6, $4, $7, $8, $4, $9) returning id`,
     [
       release.id,
       file.name,
@@ -136,6 +127,20 @@ async function addToDraft(
   await touchDraft(transaction, release.id);
   if (!row) throw new Error('the artifact was not stored');
   return row.id;
+}
+
+/** Files of a draft lie beside each other. @throws 'Conflict' if another than `except` has the path, or lies above or below it */
+async function checkPath(transaction: Queries, release: string, path: string, except?: string): Promise<void> {
+  const taken = await transaction.query<{ id: string; path: string }>(
+    `select id, path from artifacts where release_id = $1 and blob is not null and ($3::uuid is null or id <> $3)
+        and (path = $2 or starts_with(path, $2 || '/') or starts_with($2, path || '/'))`,
+    [release, path, except ?? null],
+  );
+  if (taken.length === 0) return;
+  throw conflict(
+    'Another file of this draft has this path, or lies above or below it',
+    taken.map((file) => ({ type: 'artifact', id: file.id, path: file.path })),
+  );
 }
 
 /** A draft is as large as its files. */
@@ -167,17 +172,13 @@ export async function changeArtifact(
   if (draft && path !== before.path) {
     if (path === null) throw invalidField('path', 'a file of a draft has a path');
     nameOf({ path });
+    await checkPath(transaction, before.release_id, path, id);
   }
-  await transaction
-    .query(
-      `update artifacts set name = $2, path = $3, media_type = $4, metadata = $5, format = case when $6 then $7 else format end,
-              updated_at = now() where id = $1`,
-      [id, name, path, media_type, JSON.stringify(metadata), draft, formatOf(media_type, path ?? name) ?? null],
-    )
-    .catch((error: unknown) => {
-      if (brokenConstraint(error) !== 'artifacts_draft_path') throw error;
-      throw conflict('Another file of this draft has this path');
-    });
+  await transaction.query(
+    `update artifacts set name = $2, path = $3, media_type = $4, metadata = $5, format = case when $6 then $7 else format end,
+            updated_at = now() where id = $1`,
+    [id, name, path, media_type, JSON.stringify(metadata), draft, formatOf(media_type, path ?? name) ?? null],
+  );
   const { artifact } = await getArtifact(transaction, caller.rights, id);
   await audit(transaction, caller, 'artifact.update', artifact, place.repository, { before, after: artifact });
   return artifact;

@@ -174,7 +174,7 @@ export class Blobs {
 
   /**
    * Takes a blob out of a repository; its bytes are the collector's affair.
-   * @throws 'BlobUnknown'; 'BlobReferenced' if a manifest of the repository names it.
+   * @throws 'BlobUnknown'; 'BlobReferenced' if a manifest of the repository names it, or a draft has it as a file.
    */
   async remove(repository: RepositoryName, digest: Digest, actor: Actor): Promise<void> {
     await this.#options.database.transaction(async (transaction) => {
@@ -214,10 +214,10 @@ async function unlink(transaction: Queries, repository: RepositoryName, digest: 
       [repository, digest],
     );
   } catch (error) {
-    if (brokenConstraint(error) !== 'manifest_references_blob') throw error;
+    if (!['manifest_references_blob', 'artifacts_blob'].includes(brokenConstraint(error) ?? '')) throw error;
     throw new RegistryError(
       'BlobReferenced',
-      'a manifest of this repository names this blob; delete the manifest first',
+      'a manifest of this repository names this blob, or a draft has it as a file; delete that first',
       {
         cause: error,
         detail: { digest },

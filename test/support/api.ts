@@ -9,7 +9,7 @@ import { ADMIN_KEY, caOf, type TestServer } from './server.js';
 export interface ApiOptions {
   /** Sent as X-API-Key; null: none. By default the admin key. */
   readonly key?: string | null;
-  /** JSON; texts and bytes are sent as they are. */
+  /** JSON; texts, bytes and forms are sent as they are. */
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -34,7 +34,7 @@ export async function api<Body = Readonly<Record<string, unknown>>>(
   { key = ADMIN_KEY, body, headers = {} }: ApiOptions = {},
 ): Promise<ApiAnswer<Body>> {
   const url = new URL(path.startsWith('/api/') ? path : `/api/v1${path}`, server.url);
-  const raw = typeof body === 'string' || body instanceof Uint8Array;
+  const raw = typeof body === 'string' || body instanceof Uint8Array || body instanceof FormData;
   const init: RequestInit = {
     method,
     redirect: 'manual',

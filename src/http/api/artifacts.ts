@@ -9,7 +9,9 @@ import {
 } from '../../metadata/artifact-changes.js';
 import { type ArtifactFilters, getArtifact, listArtifacts } from '../../metadata/artifacts.js';
 import { putEmptyConfig } from '../../metadata/attach.js';
+import { invalidField } from '../../metadata/failures.js';
 import type { Metadata } from '../../metadata/metadata.js';
+import { isFailure } from '../../errors.js';
 import { ifNoneMatch } from '../../oci/range.js';
 import type { ReadObserver } from '../../metadata/audit-reads.js';
 import type { Registry } from '../../registry/registry.js';
@@ -79,12 +81,11 @@ export function artifactHandlers(metadata: Metadata, { registry, reads, ...optio
     const release = await metadata.read((queries) => placeOf(queries, caller, file.release_id));
     const body = { from: undefined, length: file.length, read: file.read };
     const { checksum, read: _read, length: _length, ...input } = file;
-    const { digest, size } = await registry.uploads.store(
-      release.image_repository,
-      body,
-      checksum ?? 'sha256',
-      caller.actor,
-    );
+    const { digest, size } = await registry.uploads
+      .store(release.image_repository, body, checksum ?? 'sha256', caller.actor)
+      .catch((error: unknown) => {
+        throw isFailure(error, 'DigestInvalid') ? invalidField('checksum', error.message) : error;
+      });
     const once = repeatable(ctx, 'uploadArtifact', request, JSON.stringify([input, digest, size]));
     await add(ctx, { ...input, digest }, once);
   }

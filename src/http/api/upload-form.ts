@@ -51,6 +51,11 @@ export async function readForm(
         return;
       }
       atFile = true;
+      // The parser leaves the file waiting when it breaks off; whoever does not read it by then need not hear of it.
+      stream.on('error', () => undefined);
+      void fed.then((error) => {
+        if (error !== undefined) stream.destroy(error as Error);
+      });
       resolve({
         filename: filename || undefined,
         mediaType: mediaType || undefined,
@@ -70,7 +75,8 @@ export async function readForm(
       });
     });
     parser.once('finish', () => fail('the form has no file'));
-    parser.once('error', (error: Error) => fail(error.message));
+    // More than once: what it makes of its own end comes after what ended it.
+    parser.on('error', (error: Error) => fail(error.message));
   });
   const fed = feed(request, response, idleMs, parser, controller.signal);
   const broken = fed.then((error) => {
