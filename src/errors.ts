@@ -18,6 +18,8 @@ export type Failure =
   | 'HeadTooLarge'
   // Of the metadata API: `detail.issues` lists every fault of a request, as {loc, msg, type}.
   | 'Invalid'
+  // `detail.parameter` says which of a page's parameters it is.
+  | 'PageInvalid'
   | 'BodyTooLarge'
   | 'BodyUnsupported'
   // What it names is not there.

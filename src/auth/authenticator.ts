@@ -147,6 +147,11 @@ export class Authenticator {
     }
   }
 
+  /** Hashes the secret of a new key. `cost` is bcrypt's. @throws 'TooManyRequests' if too many wait for it */
+  async hashSecret(secret: string, cost: number): Promise<string> {
+    return await this.#check.hash(secret, cost);
+  }
+
   statistics(): KeyStatistics {
     return this.#check.statistics();
   }

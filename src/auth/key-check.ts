@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { compare } from 'bcrypt';
+import { compare, hash } from 'bcrypt';
 import { isFailure, RegistryError } from '../errors.js';
 import type { KeyRow, KeyRows } from './key-rows.js';
 import { MAX_SECRET_BYTES, parseKey } from './key-text.js';
@@ -79,6 +79,11 @@ export class KeyCheck {
     return await mine;
   }
 
+  /** Hashes the secret of a new key, in turn with the checks. `cost` is bcrypt's. @throws 'TooManyRequests' */
+  async hash(secret: string, cost: number): Promise<string> {
+    return await this.#inTurn(() => hash(secret, cost));
+  }
+
   async #compare(id: string, secret: string, fingerprint: string, address: string): Promise<KeyRow> {
     // Counted before it is known to fail, so that a hundred attempts at once are not all let through.
     await this.#admit(id, address);
@@ -130,10 +135,10 @@ export class KeyCheck {
     if (this.#verdicts.size > MAX_REMEMBERED && oldest !== undefined) this.#verdicts.delete(oldest);
   }
 
-  async #inTurn(work: () => Promise<boolean>): Promise<boolean> {
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
     if (this.#counts.waiting >= MAX_QUEUE) {
       this.#counts.refused += 1;
-      throw new RegistryError('TooManyRequests', 'too many keys wait to be checked', { retryAfter: 1 });
+      throw new RegistryError('TooManyRequests', 'too many keys wait to be checked or made', { retryAfter: 1 });
     }
     this.#counts.waiting += 1;
     const mine = this.#turn.then(work);

@@ -17,11 +17,27 @@ export interface NewKey {
   readonly name: string;
   readonly grants: readonly Grant[];
   readonly readOnly: boolean;
-  readonly expiresAt: Date | undefined;
+  readonly expiresAt?: Date | null | undefined;
 }
 
 const ADMIN: readonly Grant[] = [{ repository: '**', actions: ['admin'] }];
 const MAX_NAME = 255;
+
+/** A key that nobody has yet. */
+export interface FreshKey {
+  readonly id: string;
+  /** For its holder, who alone ever has it. */
+  readonly text: string;
+  /** bcrypt's. */
+  readonly hash: string;
+}
+
+/** Makes up a key. Hashing takes long, and belongs in no transaction. */
+export async function freshKey(hashSecret: (secret: string) => Promise<string>): Promise<FreshKey> {
+  const id = newKeyId();
+  const text = newKey(id);
+  return { id, text, hash: await hashSecret(parseKey(text).secret) };
+}
 
 /**
  * Makes a key. `cost` is bcrypt's, a power of two.
@@ -34,24 +50,34 @@ export async function createKey(
   cost: number,
   announced: Announced,
 ): Promise<{ id: string; text: string }> {
-  if (key.name === '' || key.name.length > MAX_NAME)
+  checkKey(key);
+  const fresh = await freshKey((secret) => hash(secret, cost));
+  await database.transaction((transaction) => addKey(transaction, fresh, key, announced));
+  return { id: fresh.id, text: fresh.text };
+}
+
+/** @throws 'ParameterInvalid' for a name that is empty or too long, or an expiry in the past. */
+function checkKey({ name, expiresAt }: NewKey): void {
+  if (name === '' || name.length > MAX_NAME)
     throw new RegistryError('ParameterInvalid', `the name of a key must have 1 to ${MAX_NAME} characters`);
-  if (key.expiresAt && key.expiresAt.getTime() <= Date.now())
+  if (expiresAt && expiresAt.getTime() <= Date.now())
     throw new RegistryError('ParameterInvalid', 'the expiry of the key is in the past');
-  const id = newKeyId();
-  const text = newKey(id);
-  const hashed = await hash(parseKey(text).secret, cost);
-  await database.transaction(async (transaction) => {
-    await transaction.query(
-      'insert into api_keys (name, key_prefix, key_hash, grants, read_only, expires_at) values ($1, $2, $3, $4, $5, $6)',
-      [key.name, id, hashed, JSON.stringify(key.grants), key.readOnly, key.expiresAt ?? null],
-    );
-    const { name, grants, readOnly, expiresAt = null } = key;
-    const after = { name, grants, readOnly, active: true, expiresAt };
-    await announceAccess({ kind: 'key-created', id, after }, announced, transaction);
-    await notifyKey(transaction, id);
-  });
-  return { id, text };
+}
+
+/** Stores a new key. */
+export async function addKey(
+  transaction: Queries,
+  { id, hash }: FreshKey,
+  { name, grants, readOnly, expiresAt = null }: NewKey,
+  announced: Announced,
+): Promise<void> {
+  await transaction.query(
+    'insert into api_keys (name, key_prefix, key_hash, grants, read_only, expires_at) values ($1, $2, $3, $4, $5, $6)',
+    [name, id, hash, JSON.stringify(grants), readOnly, expiresAt],
+  );
+  const after = { name, grants, readOnly, active: true, expiresAt };
+  await announceAccess({ kind: 'key-created', id, after }, announced, transaction);
+  await notifyKey(transaction, id);
 }
 
 /** Stores a key of full access (its hash), replacing the one of the same id, also a revoked one. */
@@ -103,7 +129,7 @@ export async function listKeys(queries: Queries): Promise<Key[]> {
 }
 
 /**
- * Revokes a key for good. Its upload sessions end by an observer in the same transaction. It stops everywhere within
+ * Revokes a key. Its upload sessions end by an observer in the same transaction. It stops everywhere within
  * REVOKED_MS, which whoever tells a person that it is done waits for.
  * @returns false if it was revoked already. @throws 'KeyUnknown'
  */
@@ -147,6 +173,7 @@ export async function matchesKey(text: string, hashed: string): Promise<boolean>
   return await compare(parseKey(text).secret, hashed);
 }
 
-async function notifyKey(transaction: Queries, id: string): Promise<void> {
+/** Tells every process that a key changed, when the transaction holds. */
+export async function notifyKey(transaction: Queries, id: string): Promise<void> {
   await transaction.query('select pg_notify($1, $2)', [ACCESS_CHANNEL, `key ${id}`]);
 }

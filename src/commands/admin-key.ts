@@ -30,6 +30,11 @@ export async function ensureAdminKey(database: Database, config: Config): Promis
   return key;
 }
 
+/** Id of the key that `ensureAdminKey` makes if it is not there. */
+export function madeKeyId(config: Config): string {
+  return config.adminKey === '' ? ADMIN : parseKey(config.adminKey).id;
+}
+
 /** Where the first admin key is kept. */
 export function adminKeyPath(config: Config): string {
   return join(config.dataDir, 'admin-key');

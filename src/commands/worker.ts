@@ -24,7 +24,9 @@ import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
+import { madeKeyId } from './admin-key.js';
 import { askPrimary } from './ask-primary.js';
+import { auditAccess, endSessions } from './audit-access.js';
 import { auditedReads } from './audited-reads.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
 import { readCertificate, watchCertificate } from './certificate.js';
@@ -94,6 +96,11 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     ...registry,
     registry,
     metadata: new Metadata(database, recordBy(recordChanges)),
+    keys: {
+      hashSecret: (secret) => authenticator.hashSecret(secret, config.bcryptCost),
+      observers: [auditAccess, endSessions],
+      made: madeKeyId(config),
+    },
     ...primary,
     authenticator,
     reads,

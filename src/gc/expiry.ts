@@ -14,7 +14,7 @@ export function expiryJob(database: Database, everyMs: number): Job {
 }
 
 /**
- * Ends upload sessions of revoked keys. Revoking ends those that there are; this finds what a request that was let in a
+ * Ends upload sessions of keys that are revoked or removed. Revoking ends those that there are; this finds what a request that was let in a
  * moment before has opened since.
  */
 export function revokedJob(database: Database, everyMs: number): Job {
@@ -24,8 +24,10 @@ export function revokedJob(database: Database, everyMs: number): Job {
     run: async () =>
       await database.transaction(async (transaction) => {
         const rows = await transaction.query<{ actor: string }>(
-          `select distinct u.actor from uploads u join api_keys k on k.key_prefix = u.actor
-            where not k.is_active and u.committed_digest is null limit $1`,
+          // Workloads of other issuers have a colon in their names.
+          `select distinct u.actor from uploads u left join api_keys k on k.key_prefix = u.actor
+            where (not k.is_active or (k.id is null and u.actor ~ '^[a-z0-9]+$' and u.actor <> 'anonymous'))
+              and u.committed_digest is null limit $1`,
           [BATCH],
         );
         if (rows.length === 0) return false;

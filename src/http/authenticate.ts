@@ -19,11 +19,11 @@ export function authenticate(authenticator: Authenticator, running: RunningReque
     state.challenge = { error: 'invalid_token' };
     state.access = await authenticator.authenticate(credentialsOf(ctx.req.headers), state.client.address);
     state.challenge = {};
-    const done = running.add(state.access.identity, ctx.req.socket);
+    state.outlive = running.add(state.access.identity, ctx.req.socket);
     try {
       await next();
     } finally {
-      done();
+      state.outlive();
     }
   };
 }

@@ -12,6 +12,8 @@ export interface RequestState {
   readonly requestId: string;
   client: Client;
   access: Access;
+  /** Lets the request outlive its key: for whoever ends the own one, and is to be told so. */
+  outlive: () => void;
   /** What a 401 asks for. */
   challenge: { readonly scope?: string; readonly error?: 'invalid_token' | 'insufficient_scope' };
   /** The repository in the path, where the route has one: parsed, and what the route does there is allowed. */

@@ -13,12 +13,15 @@ export class RunningRequests {
     this.#log = log;
   }
 
-  /** A request begins. @returns what is to be called at its end. */
+  /** A request begins. @returns what is to be called at its end, or when it shall go on without its key. */
   add(identity: Identity, socket: Socket): () => void {
     if (identity.kind !== 'key') return () => undefined;
     const { sockets } = this.#of(identity);
     sockets.set(socket, (sockets.get(socket) ?? 0) + 1);
+    let over = false;
     return () => {
+      if (over) return;
+      over = true;
       const count = (sockets.get(socket) ?? 1) - 1;
       if (count > 0) sockets.set(socket, count);
       else sockets.delete(socket);

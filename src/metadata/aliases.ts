@@ -1,5 +1,6 @@
 import { isFailure } from '../errors.js';
 import type { Queries } from '../database/connect.js';
+import { Conditions, type Page, pageByName, type PageQuery, parseNameCursor, readPage } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import { parseTag, type Tag } from '../oci/name.js';
 import { findRepository } from '../registry/repositories.js';
@@ -8,7 +9,6 @@ import { readTag } from '../weights/tag.js';
 import { writeAudit } from './audit.js';
 import { digestField, invalid, invalidField, notFound } from './failures.js';
 import { getModel, type Model } from './models.js';
-import { Conditions, type Page, type PageQuery, readPage } from './pages.js';
 import { putTag } from './put-tag.js';
 import { getRelease } from './releases.js';
 import type { Caller, Rights } from './rights.js';
@@ -43,29 +43,29 @@ const SELECT = `select t.name, t.digest, r.id as release_id, r.version, r.quanti
 const IS_WORD = `t.name !~ '^[vV]?[0-9]'`;
 
 /** A page of a model's aliases, by name. Releases among the tags are passed over. */
-export async function listAliases(queries: Queries, model: string, { limit, cursor }: PageQuery): Promise<Page<Alias>> {
-  const items: Alias[] = [];
-  let last = cursor === undefined ? '' : parseNameCursor(cursor);
+export async function listAliases(queries: Queries, model: string, page: PageQuery): Promise<Page<Alias>> {
+  const { limit, cursor, total } = page;
+  const found: Alias[] = [];
+  let last = parseNameCursor('aliases', cursor);
   for (;;) {
     const rows = await queries.query<Alias>(
       `${SELECT} where m.id = $1 and ${IS_WORD} and t.name > $2 order by t.name limit $3`,
       [model, last, limit + 1],
     );
-    for (const row of rows) {
-      if (readTag(row.name).kind !== 'alias') continue;
-      if (items.length === limit) return { items, next: Buffer.from(items.at(-1)?.name ?? '').toString('base64url') };
-      items.push(row);
-    }
-    if (rows.length <= limit) return { items, next: null };
+    found.push(...rows.filter((row) => readTag(row.name).kind === 'alias'));
+    if (found.length > limit || rows.length <= limit) break;
     last = rows.at(-1)?.name ?? '';
   }
+  const counted = total ? { total: await countAliases(queries, model) } : {};
+  return { ...pageByName('aliases', found, limit), ...counted };
 }
 
-function parseNameCursor(cursor: string): string {
-  const name = Buffer.from(cursor, 'base64url').toString('utf8');
-  if (!isTag(name))
-    throw invalid({ loc: ['query', 'cursor'], msg: 'this is no cursor of this list', type: 'value_error' });
-  return name;
+async function countAliases(queries: Queries, model: string): Promise<number> {
+  const rows = await queries.query<{ name: string }>(
+    `select t.name from models m join tags t on t.repository = m.repository_id where m.id = $1 and ${IS_WORD}`,
+    [model],
+  );
+  return rows.filter((row) => readTag(row.name).kind === 'alias').length;
 }
 
 /** @throws 'NotFound' */
@@ -105,7 +105,7 @@ export interface AliasTarget {
 }
 
 /**
- * Makes or moves an alias in one step. @returns it, and whether it is new.
+ * Makes or moves an alias in one step. @returns it, its model's id, and whether it is new.
  * @throws 'Invalid' for a name that would be a release or is no tag, or a target that is not there
  */
 export async function putAlias(
@@ -114,7 +114,7 @@ export async function putAlias(
   idOrName: string,
   name: string,
   target: AliasTarget,
-): Promise<{ alias: Alias; made: boolean }> {
+): Promise<{ alias: Alias; model: string; made: boolean }> {
   const model = await getModel(transaction, caller.rights, idOrName);
   caller.rights.require('deploy', model.storage_path);
   checkName(name);
@@ -123,10 +123,12 @@ export async function putAlias(
   caller.expect(before ?? {});
   const digest = await digestOfTarget(transaction, caller.rights, model, target);
   const place = { repository_id, name: model.storage_path };
-  const { moved } = await putTag(transaction, caller, place, parseTag(name), digest);
+  const { moved, previous } = await putTag(transaction, caller, place, parseTag(name), digest);
+  // Somebody made it meanwhile.
+  if (!before && previous !== null) caller.expect({ name });
   const alias = await getAlias(transaction, model.id, name);
   if (moved) await audit(transaction, caller, model, name, 'alias.set', { before: before ?? null, after: alias });
-  return { alias, made: before === undefined };
+  return { alias, model: model.id, made: previous === null };
 }
 
 /** @throws 'NotFound' */

@@ -1,10 +1,10 @@
 import type { Queries } from '../database/connect.js';
+import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { addModels, chooseModels } from './chosen-models.js';
 import { notFound } from './failures.js';
 import { isId } from './models.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
 import type { Rights } from './rights.js';
 
 /** A file of a release, or one that was attached to it, as every answer shows it. Sizes in bytes. */

@@ -45,7 +45,6 @@ export async function putBytes(
     const body = {
       from: undefined,
       length: bytes.length,
-      // biome-ignore lint/suspicious/useAwait: a source of bytes is asynchronous, even one that has them.
       async *read() {
         yield bytes;
       },

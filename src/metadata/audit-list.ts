@@ -1,4 +1,5 @@
 import type { Queries } from '../database/connect.js';
+import { type Page, type PageQuery, parseCursor, writeCursor } from '../database/pages.js';
 
 /** A row of the record. */
 export interface AuditRow {
@@ -37,13 +38,14 @@ export interface AuditCursor {
   readonly id: number;
 }
 
-export interface AuditPage {
+/** Rows, and where those after them begin. */
+export interface AuditRows {
   readonly rows: readonly AuditRow[];
   /** Where the next page begins; undefined: there is none. */
   readonly next: AuditCursor | undefined;
 }
 
-export interface AuditPageOptions {
+export interface AuditRowsOptions {
   readonly filters: AuditFilters;
   readonly cursor?: AuditCursor | undefined;
   readonly limit: number;
@@ -51,13 +53,15 @@ export interface AuditPageOptions {
 
 /** Of which a stream reads at once. */
 const STREAM_PAGE = 1_000;
+/** The order of the list, as its cursors name it. */
+const ORDER = '-created_at';
 
 const COLUMNS = `id, actor, actor_name as "actorName", action, resource_type as "resourceType", resource_id as "resourceId",
   repository, details, ip_address as "ipAddress", user_agent as "userAgent", request_id as "requestId",
   created_at as "createdAt", to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at`;
 
 /** At most `limit` rows after `cursor`, the newest first; each filter has an index in this order. */
-export async function listAudit(queries: Queries, options: AuditPageOptions): Promise<AuditPage> {
+export async function listAudit(queries: Queries, options: AuditRowsOptions): Promise<AuditRows> {
   const { limit, filters } = options;
   const actions = filters.action === undefined ? undefined : await actionsOf(queries, filters.action);
   if (actions?.length === 0) return { rows: [], next: undefined };
@@ -85,13 +89,48 @@ export async function actionsOf(queries: Queries, action: string): Promise<strin
   return rows.map((row) => row.action);
 }
 
-/** All rows that match, the newest first, by pages: each is a statement of its own, and nothing stays open in between. */
+/** A page of the rows that match, with its cursor as a text. @throws 'PageInvalid' */
+export async function readAuditPage(
+  queries: Queries,
+  filters: AuditFilters,
+  { limit, cursor, total }: PageQuery,
+): Promise<Page<AuditRow>> {
+  const { rows, next } = await listAudit(queries, { filters, cursor: readCursor(cursor), limit });
+  return {
+    items: [...rows],
+    next: next ? writeCursor([ORDER, next.createdAt, String(next.id)]) : null,
+    ...(total ? { total: await countAudit(queries, filters) } : {}),
+  };
+}
+
+/** @throws 'PageInvalid' */
+function readCursor(text: string | undefined): AuditCursor | undefined {
+  if (text === undefined) return undefined;
+  const [createdAt, id] = parseCursor(text, ORDER, { type: 'timestamptz' }, 'bigint');
+  return { createdAt, id: Number(id) };
+}
+
+async function countAudit(queries: Queries, filters: AuditFilters): Promise<number> {
+  const actions = filters.action === undefined ? undefined : await actionsOf(queries, filters.action);
+  const { conditions, values } = conditionsOf(filters);
+  if (actions) conditions.push(`action = any($${values.push(actions)}::text[])`);
+  const where = conditions.length > 0 ? `where ${conditions.join(' and ')}` : '';
+  const text = `select count(*) as total from audit_logs ${where}`;
+  const [row] = await queries.query<{ total: number }>(text, values, { prepare: false });
+  return row?.total ?? 0;
+}
+
+/**
+ * All rows that match, the newest first, by pages: each is a statement of its own, and nothing stays open in between.
+ * @param from the cursor of a page, as a text: what comes after it. @throws 'PageInvalid'
+ */
 export async function* streamAudit(
   queries: Queries,
   filters: AuditFilters,
   page: number = STREAM_PAGE,
+  from?: string,
 ): AsyncGenerator<readonly AuditRow[], void> {
-  let cursor: AuditCursor | undefined;
+  let cursor = readCursor(from);
   do {
     const { rows, next } = await listAudit(queries, { filters, cursor, limit: page });
     yield rows;
@@ -101,21 +140,11 @@ export async function* streamAudit(
 
 /** The statement of a page, for one or several actions or any; also for those who want to see its plan. */
 export function auditStatement(
-  { filters, cursor, limit }: AuditPageOptions,
+  { filters, cursor, limit }: AuditRowsOptions,
   actions: readonly string[] | undefined,
 ): { text: string; values: unknown[] } {
-  const values: unknown[] = [];
+  const { conditions, values } = conditionsOf(filters);
   const value = (given: unknown) => `$${values.push(given)}`;
-  const conditions: string[] = [];
-  for (const [column, wanted] of [
-    ['actor', filters.actor],
-    ['resource_type', filters.resourceType],
-    ['resource_id', filters.resourceId],
-    ['repository', filters.repository],
-  ] as const)
-    if (wanted !== undefined) conditions.push(`${column} = ${value(wanted)}`);
-  if (filters.since) conditions.push(`created_at >= ${value(filters.since)}`);
-  if (filters.until) conditions.push(`created_at < ${value(filters.until)}`);
   if (cursor)
     conditions.push(`(created_at, id) < (${value(cursor.createdAt)}::timestamptz, ${value(cursor.id)}::bigint)`);
   const count = value(limit);
@@ -127,4 +156,20 @@ export function auditStatement(
   // The index has the order of time within each action; of several the newest of each are put together.
   const each = actions.map((action) => `(${newest('*', 'audit_logs', [...conditions, `action = ${value(action)}`])})`);
   return { text: newest(COLUMNS, `(${each.join(' union all ')}) found`, []), values };
+}
+
+/** The conditions of all filters but the action. */
+function conditionsOf(filters: AuditFilters): { conditions: string[]; values: unknown[] } {
+  const values: unknown[] = [];
+  const conditions: string[] = [];
+  for (const [condition, wanted] of [
+    ['actor =', filters.actor],
+    ['resource_type =', filters.resourceType],
+    ['resource_id =', filters.resourceId],
+    ['repository =', filters.repository],
+    ['created_at >=', filters.since],
+    ['created_at <', filters.until],
+  ] as const)
+    if (wanted !== undefined) conditions.push(`${condition} $${values.push(wanted)}`);
+  return { conditions, values };
 }

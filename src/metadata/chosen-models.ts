@@ -1,6 +1,6 @@
 import type { Queries } from '../database/connect.js';
 import { addModelFilters, isId, type ModelFilters } from './models.js';
-import { Conditions } from './pages.js';
+import { Conditions } from '../database/pages.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
 

@@ -133,6 +133,7 @@ export async function rollBack(transaction: Queries, caller: Caller, id: string)
   );
   if (!target) throw conflict(`Nothing ran in ${named.environment} before`);
   const previous = await getDeployment(transaction, caller.rights, target.id);
+  await checkThere(transaction, caller, previous);
   const superseded = await supersede(transaction, caller, named.model_id, named.environment);
   await setStatus(transaction, caller, previous, 'active');
   const after = await getDeployment(transaction, caller.rights, target.id);
@@ -167,14 +168,19 @@ async function step(transaction: Queries, caller: Caller, before: Deployment, st
       { type: 'deployment', id: before.id, status: before.status },
     ]);
   if (status === 'active') {
-    const release = await getRelease(transaction, caller.rights, before.release_id, 'for share of r');
-    if (release.status === 'withdrawn' || !(await isThere(transaction, before)))
-      throw conflict('What this deployment runs is no longer there', [
-        { type: 'release', id: release.id, tag: release.tag },
-      ]);
+    await checkThere(transaction, caller, before);
     await supersede(transaction, caller, before.model_id, before.environment);
   }
   await setStatus(transaction, caller, before, status);
+}
+
+/** @throws 'Conflict' if what a deployment runs was withdrawn, or can't be pulled any more */
+async function checkThere(transaction: Queries, caller: Caller, deployment: Deployment): Promise<void> {
+  const release = await getRelease(transaction, caller.rights, deployment.release_id, 'for share of r');
+  if (release.status !== 'withdrawn' && (await isThere(transaction, deployment))) return;
+  throw conflict('What this deployment runs is no longer there', [
+    { type: 'release', id: release.id, tag: release.tag },
+  ]);
 }
 
 /** Whether the manifest that it pins can still be pulled. */

@@ -1,10 +1,19 @@
 import type { Queries } from '../database/connect.js';
+import {
+  Conditions,
+  containing,
+  type Page,
+  pageByName,
+  type PageQuery,
+  parseNameCursor,
+  readPage,
+  type Sort,
+} from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { addFew, addModels, areFew, chooseModels, type ModelChoice } from './chosen-models.js';
 import { notFound } from './failures.js';
 import { isId } from './models.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
 import { addVersion, HAS_QUANTIZATION, versionPlace } from './release-filters.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
@@ -140,20 +149,35 @@ export interface Environment {
   readonly deployments: number;
 }
 
-/** Every environment that has deployments which the caller may read, by name. */
-export async function listEnvironments(queries: Queries, rights: Rights): Promise<Environment[]> {
+/** Names by leaps through the index, from one on, and what it holds of each. */
+const environmentsFrom = (visible: boolean) =>
+  `with recursive names (name) as (
+     select min(environment) from deployments where environment > $1
+     union all
+     select (select min(environment) from deployments where environment > names.name) from names where names.name is not null)
+   select name, active, deployments from names, lateral (
+       select count(*) filter (where status = 'active') as active, count(*) as deployments
+         from deployments d where d.environment = names.name ${visible ? 'and d.model_id = any($2::uuid[])' : ''}) counted
+    where deployments > 0`;
+
+/** A page of the environments that have deployments which the caller may read, by name. */
+export async function listEnvironments(queries: Queries, rights: Rights, page: PageQuery): Promise<Page<Environment>> {
   const visible = await visibleModels(queries, rights);
-  return await queries.query<Environment>(
-    // Names by leaps through the index, then what it holds of each.
-    `with recursive names (name) as (
-       select min(environment) from deployments
-       union all
-       select (select min(environment) from deployments where environment > names.name) from names where names.name is not null)
-     select name, active, deployments from names, lateral (
-         select count(*) filter (where status = 'active') as active, count(*) as deployments
-           from deployments d where d.environment = names.name ${visible ? 'and d.model_id = any($1::uuid[])' : ''}) counted
-      where deployments > 0 order by name`,
-    visible ? [visible] : [],
+  const statement = environmentsFrom(visible !== undefined);
+  const more = visible ? [visible] : [];
+  const rows = await queries.query<Environment>(
+    `${statement} order by name limit ${page.limit + 1}`,
+    [parseNameCursor('environments', page.cursor), ...more],
     { prepare: false },
   );
+  const named = pageByName('environments', rows, page.limit);
+  if (!page.total) return named;
+  const [counted] = await queries.query<{ total: number }>(
+    `select count(*) as total from (${statement}) e`,
+    ['', ...more],
+    {
+      prepare: false,
+    },
+  );
+  return { ...named, total: counted?.total ?? 0 };
 }

@@ -1,6 +1,6 @@
 import type { Queries } from '../database/connect.js';
+import { Conditions, type Page, type PageQuery, readPage } from '../database/pages.js';
 import type { RepositoryName } from '../oci/name.js';
-import { Conditions, type Page, type PageQuery, readPage } from './pages.js';
 
 /** What happened to a model and in its repository: the record but for its blobs, without where it was done from. */
 export interface ModelEvent {

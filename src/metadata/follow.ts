@@ -13,7 +13,7 @@ import { readConfigBlob } from './config-blob.js';
 import { findLive, refuseLive } from './live.js';
 import { createModelOf, lockRepository } from './model-changes.js';
 import { contentOf } from './release-content.js';
-import { type FollowedModel, forgetTag, releaseTag, setRelease } from './release-rows.js';
+import { type FollowedModel, forgetTag, releaseTag, setNewestRelease } from './release-rows.js';
 
 type Pushed = Extract<Change, { kind: 'manifest-pushed' }>;
 
@@ -43,6 +43,12 @@ export const followChanges: ChangeObserver = async (change, actor, transaction) 
       return await followRemoval(change.repository, change.digest, change.tags, actor, transaction);
     case 'tag-removed':
       return await followRemoval(change.repository, undefined, [change.tag], actor, transaction);
+    case 'tag-set':
+    case 'blob-pushed':
+    case 'blob-mounted':
+    case 'blob-removed':
+      // Blobs mean nothing by themselves; a tag that is set alone is set by the metadata API, which knows.
+      return;
   }
 };
 
@@ -79,7 +85,7 @@ export async function followManifest(
   }
   if (releases.length === 0) return;
   const content = await contentOf(transaction, model.repository_id, digest, manifest, config);
-  for (const { tag } of releases) await setRelease(transaction, model, releaseTag(tag), content, actor);
+  for (const { tag } of releases) await setNewestRelease(transaction, model, releaseTag(tag), content, actor);
 }
 
 async function followRemoval(

@@ -18,7 +18,10 @@ export async function createModel(transaction: Queries, caller: Caller, input: M
   caller.rights.require('push', fields.storage_path);
   const repository = await lockRepository(transaction, fields.storage_path);
   const model = await insertModel(transaction, fields, repository, caller.actor);
-  if (!model) throw await whatIsTaken(transaction, caller.rights, fields);
+  if (!model) {
+    await refuseTaken(transaction, caller.rights, fields);
+    throw conflict('Another model has this name or this repository');
+  }
   await adoptTags(transaction, { ...model, repository_id: repository }, caller.actor);
   await writeAudit(transaction, caller.actor, {
     action: 'model.create',
@@ -137,18 +140,20 @@ export async function createModelOf(
   }
 }
 
-async function whatIsTaken(
+/** @throws 'Conflict' if another model than `except` has the name or the repository */
+async function refuseTaken(
   queries: Queries,
   rights: Rights,
   fields: { name: string; storage_path: string },
   except?: string,
-) {
+): Promise<void> {
   const rows = await queries.query<{ id: string; name: string; storage_path: string }>(
     'select id, name, storage_path from models where (name = $1 or storage_path = $2) and id <> coalesce($3::uuid, gen_random_uuid())',
     [fields.name, fields.storage_path, except ?? null],
   );
+  if (rows.length === 0) return;
   const field = rows.some((row) => row.storage_path === fields.storage_path) ? 'storage_path' : 'name';
-  return conflict(
+  throw conflict(
     field === 'name' ? 'Another model has this name' : 'Another model has this repository',
     // What one may not read is not shown; that the name is taken can't be hidden.
     rows.filter((row) => rights.maySee(row.storage_path)).map(({ id, name }) => ({ type: 'model', id, name })),
@@ -171,6 +176,7 @@ export async function changeModel(
   const moves = fields.storage_path !== before.storage_path;
   if (moves) await checkMove(transaction, caller, before, fields.storage_path);
   const repository = moves ? await lockRepository(transaction, fields.storage_path) : undefined;
+  await refuseTaken(transaction, caller.rights, fields, before.id);
   const after = await updateModel(transaction, before.id, fields, repository).catch(async (error: unknown) => {
     if (!['models_name', 'models_storage_path', 'models_repository_one'].includes(brokenConstraint(error) ?? ''))
       throw error;
@@ -191,7 +197,9 @@ function mergeModel(before: Model, input: ModelInput): ModelInput {
   const { storage_path, repository } = input;
   // An older client that says only `repository` means the path.
   const path = storage_path ?? (repository && repository !== before.repository ? repository : before.storage_path);
-  return { ...before, ...input, storage_path: path };
+  // One that nobody said is shown as the path, and moves with it.
+  const said = before.repository === before.storage_path ? null : before.repository;
+  return { ...before, repository: said, ...input, storage_path: path };
 }
 
 async function checkMove(transaction: Queries, caller: Caller, before: Model, path: RepositoryName): Promise<void> {

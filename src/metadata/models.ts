@@ -1,8 +1,8 @@
 import type { Queries } from '../database/connect.js';
+import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { RepositoryName } from '../oci/name.js';
 import { type ParameterRange, parseParameterRange } from '../weights/parameters.js';
 import { invalid, notFound } from './failures.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
 import { HAS_QUANTIZATION, HAS_VERSION, versionPlace } from './release-filters.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';

@@ -10,7 +10,7 @@ import { putBytes } from './attach.js';
 import { conflict } from './failures.js';
 import { contentOf } from './release-content.js';
 import { audit, holdRelease } from './release-changes.js';
-import { setRelease } from './release-rows.js';
+import { setNewestRelease } from './release-rows.js';
 import { getRelease, type Release } from './releases.js';
 import type { Caller } from './rights.js';
 
@@ -103,7 +103,7 @@ export async function publishRelease(
   });
   const config: unknown = JSON.parse(Buffer.from(pack.config).toString('utf8'));
   const content = await contentOf(transaction, model.repository_id, digest, manifest, config);
-  await setRelease(transaction, model, before, content, caller.actor);
+  await setNewestRelease(transaction, model, before, content, caller.actor);
   const release = await getRelease(transaction, caller.rights, id);
   await audit(transaction, caller, 'release.publish', { before, after: release }, release);
   return release;

@@ -11,7 +11,7 @@ import { conflict, digestField, invalid, invalidField, notFound } from './failur
 import { findLive } from './live.js';
 import { getModel, lockModel, type Model } from './models.js';
 import { storedContent } from './release-content.js';
-import { findRelease, type FollowedModel, type ReleaseTag, setRelease } from './release-rows.js';
+import { findRelease, type FollowedModel, type ReleaseTag, setNewestRelease } from './release-rows.js';
 import { getRelease, type Release } from './releases.js';
 import type { Caller } from './rights.js';
 
@@ -64,6 +64,8 @@ export function identityOf(input: Pick<ReleaseInput, 'version' | 'quantization' 
     throw invalid({ loc: ['body', 'version'], msg: 'version or tag is needed', type: 'missing' });
   const tag = input.tag ?? tagOf(version ?? '', quantization ?? null);
   const field = input.tag === undefined ? 'version' : 'tag';
+  if (typeof quantization === 'string' && !isLabel(quantization))
+    throw invalidField('quantization', `${quantization} is no quantization that is known here`);
   const meaning = readTag(tag);
   if (meaning.kind !== 'release')
     throw invalidField(
@@ -83,6 +85,11 @@ export function identityOf(input: Pick<ReleaseInput, 'version' | 'quantization' 
         `the tag ${tag} means quantization ${meaning.quantization ?? '(none)'}, not ${quantization ?? '(none)'}`,
       );
   return { tag, version: meaning.version, quantization: meaning.quantization };
+}
+
+function isLabel(text: string): boolean {
+  const meaning = readTag(text);
+  return meaning.kind === 'release' && meaning.version === '' && meaning.quantization !== null;
 }
 
 async function insertDraft(transaction: Queries, caller: Caller, model: Model, name: ReleaseTag): Promise<string> {
@@ -108,7 +115,7 @@ async function tagAndSet(
   if (content.subject !== null)
     throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
   await putTag(transaction, caller, model, name.tag as Tag, digest);
-  return await setRelease(transaction, model, name, content, caller.actor);
+  return await setNewestRelease(transaction, model, name, content, caller.actor);
 }
 
 /** What is no identity. @throws 'Invalid' for a status that it can't have */
@@ -157,7 +164,10 @@ export async function changeRelease(
   }
   const digest = typeof said.digest === 'string' ? digestField(said.digest) : undefined;
   if (said.digest === null && !draft) throw conflict('A published release has a digest');
-  const moves = digest !== undefined && digest !== before.digest;
+  // Its tag went when it was withdrawn: to be pulled again it needs a manifest again.
+  const revived = !draft && held.tags.length === 0 && said.status !== undefined && said.status !== 'withdrawn';
+  const moves = digest !== undefined && (digest !== before.digest || revived);
+  if (revived && !moves) throw conflict(`The tag ${before.tag} is gone; say which digest it is to have`);
   if (moves) await tagAndSet(transaction, caller, { ...model, name: before.image_repository }, name, digest);
   const published = !draft || moves;
   await writeRest(transaction, id, said, published ? ['published', 'deprecated', 'withdrawn'] : ['draft']);

@@ -1,6 +1,6 @@
 import { versionOrder } from '../weights/version.js';
 import { addFew, areFew, type ChosenModels } from './chosen-models.js';
-import type { Conditions } from './pages.js';
+import type { Conditions } from '../database/pages.js';
 
 /** That a release r has this quantization, in the expression of the indexes. */
 export const HAS_QUANTIZATION = `lower(coalesce(r.quantization, '')) = lower(?)`;

@@ -76,6 +76,28 @@ async function immutable(queries: Queries, model: FollowedModel, release: Releas
   );
 }
 
+/**
+ * As `setRelease`, for a tag that was set just now: where another spelling was set later still, the release is what that one
+ * means. Whoever sets the release last looks last, so one of two that cross sees the other's tag.
+ */
+export async function setNewestRelease(
+  transaction: Queries,
+  model: FollowedModel,
+  release: ReleaseTag,
+  content: ReleaseContent,
+  actor: Actor,
+): Promise<string> {
+  const id = await setRelease(transaction, model, release, content, actor);
+  const others = spellings(release.version, release.quantization);
+  const later = await transaction.query(
+    `select from tags t where t.repository = $1 and lower(t.name) = any($2::text[]) and t.name <> $3
+        and t.updated_at > (select updated_at from tags where repository = $1 and name = $3) limit 1`,
+    [model.repository_id, others, release.tag],
+  );
+  const heir = later.length > 0 ? await newestSpelling(transaction, model, release) : undefined;
+  return heir ? await setRelease(transaction, model, heir.release, heir.content, actor) : id;
+}
+
 /** The release of a version and quantization, whatever its spelling. */
 export async function findRelease(
   queries: Queries,

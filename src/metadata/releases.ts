@@ -1,10 +1,10 @@
 import type { Queries } from '../database/connect.js';
+import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { addFew, addModels, chooseModels, type ModelChoice } from './chosen-models.js';
 import { notFound } from './failures.js';
 import { getModel, isId } from './models.js';
-import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from './pages.js';
 import { addVersion, HAS_QUANTIZATION, versionPlace } from './release-filters.js';
 import type { Rights } from './rights.js';
 

@@ -5,7 +5,8 @@ import type { Actor, MovedTag } from './changes.js';
 
 /**
  * Points tags to a manifest of the repository, in one order for all, and notes which of them moved from where. Of two who
- * move one tag at once the later is told what the earlier set: `tags.previous` is filled by the row's own update.
+ * move one tag at once the later is told what the earlier set: `tags.previous` is filled by the row's own update. The time
+ * is that of the statement, so that tags which were set one after the other are told apart.
  * @param repository its id, the row held FOR KEY SHARE
  * @returns those that are new or moved, in byte order.
  */
@@ -19,9 +20,10 @@ export async function setTags(
   if (tags.length === 0) return [];
   return await transaction.query<MovedTag>(
     `with wanted as (select name from unnest($3::text[]) as w (name) order by name collate "C"),
-          moved as (insert into tags (repository, name, digest) select $1, name, $2 from wanted
+          moved as (insert into tags (repository, name, digest, updated_at)
+                    select $1, name, $2, clock_timestamp() from wanted
                     on conflict (repository, name)
-                    do update set digest = excluded.digest, previous = tags.digest, updated_at = now()
+                    do update set digest = excluded.digest, previous = tags.digest, updated_at = excluded.updated_at
                     where tags.digest <> excluded.digest returning name, previous),
           noted as (insert into tag_events (repository, name, digest, previous, actor)
                     select $1, name, $2, previous, $4 from moved),

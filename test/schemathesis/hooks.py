@@ -5,7 +5,10 @@ import os
 
 import schemathesis
 
+# What seed.ts has put there.
+KNOWN = {"model": "polaris-7b", "alias": "latest"}
 KEYS = itertools.count()
+TURNS = itertools.count()
 # The keys with which the run itself works: it would lock itself out.
 OWN_KEYS = set(os.environ.get("SCHEMATHESIS_OWN_KEYS", "").split())
 
@@ -28,6 +31,10 @@ def map_case(context, case):
     count = str(query.get("parameter_count", ""))
     if ".." in count or count.startswith("<0"):
         del query["parameter_count"]
+    # Made-up names all miss: every other request names what is there. It stays there under its name.
+    if next(TURNS) % 2 == 0 and (case.method.upper() == "GET" or "{alias}" in case.path):
+        for values in (query, case.path_parameters or {}):
+            values.update({name: known for name, known in KNOWN.items() if name in values})
     case.query = query
     headers = case.headers if case.headers is not None else {}
     # Of the pattern of ETags it makes a bare 0 at times.

@@ -15,7 +15,7 @@ const REPOSITORY = 'acme/polaris-7b';
 export async function seed(server: TestServer): Promise<string[]> {
   const keys = await api<Page<Resource>>(server, 'GET', '/api-keys');
   const model = await api<Resource>(server, 'POST', '/models', {
-    body: { name: 'Polaris 7B', storage_path: REPOSITORY, company: 'Acme', parameter_count: '7B', tags: ['chat'] },
+    body: { name: 'polaris-7b', storage_path: REPOSITORY, company: 'Acme', parameter_count: '7B', tags: ['chat'] },
   });
   for (const tag of ['v3.0-fp16', 'v3.0-int8', 'latest']) {
     const bytes = bytesOf(tag, 1000);

@@ -44,8 +44,10 @@ export function aliasHandlers(metadata: Metadata) {
     const caller = callerOf(ctx, metadata.record);
     const answer = await metadata.change(undefined, async (transaction) => {
       const target = body as AliasTarget;
-      const { alias, made } = await putAlias(transaction, caller, path.model ?? '', path.alias ?? '', target);
-      return answerOf(alias, made ? 201 : 200);
+      const { alias, model, made } = await putAlias(transaction, caller, path.model ?? '', path.alias ?? '', target);
+      return made
+        ? answerOf(alias, 201, `/api/v1/models/${model}/aliases/${encodeURIComponent(alias.name)}`)
+        : answerOf(alias, 200);
     });
     sendAnswer(ctx, answer);
   }

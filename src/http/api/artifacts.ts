@@ -11,8 +11,9 @@ import { type ArtifactFilters, getArtifact, listArtifacts } from '../../metadata
 import { putEmptyConfig } from '../../metadata/attach.js';
 import type { Metadata } from '../../metadata/metadata.js';
 import { ifNoneMatch } from '../../oci/range.js';
+import type { ReadObserver } from '../../metadata/audit-reads.js';
 import type { Registry } from '../../registry/registry.js';
-import type { Context } from '../context.js';
+import { actorOf, type Context } from '../context.js';
 import { blobSender, type BlobSenderOptions } from '../send-blob.js';
 import { answerOf, sendAnswer, sendPage, sendResource } from './answer.js';
 import { callerOf, partBody, rightsOf } from './caller.js';
@@ -23,6 +24,7 @@ import { uploadReader } from './uploads.js';
 
 export interface ArtifactRoutesOptions extends BlobSenderOptions {
   readonly registry: Pick<Registry, 'blobs' | 'uploads'>;
+  readonly reads: ReadObserver;
 }
 
 const FIXED = [
@@ -39,7 +41,7 @@ const FIXED = [
 ];
 
 /** The handlers of artifacts: files of releases, and what is attached to them. */
-export function artifactHandlers(metadata: Metadata, { registry, ...options }: ArtifactRoutesOptions) {
+export function artifactHandlers(metadata: Metadata, { registry, reads, ...options }: ArtifactRoutesOptions) {
   const send = blobSender(options);
   const readUpload = uploadReader(options.idleMs);
 
@@ -120,9 +122,20 @@ export function artifactHandlers(metadata: Metadata, { registry, ...options }: A
     }
     ctx.set('Content-Type', artifact.media_type);
     ctx.set('Content-Disposition', contentDisposition(artifact.name));
+    if (ctx.method === 'HEAD') {
+      ctx.status = 200;
+      ctx.set('Content-Length', String(blob.size));
+      return;
+    }
     await send(ctx, blob, {
       type: artifact.media_type,
-      note: () => undefined,
+      note: (part) =>
+        reads.note(place.repository, () => ({
+          actor: actorOf(ctx),
+          what: 'blob',
+          digest: artifact.digest,
+          details: { size: artifact.size_bytes, artifact: artifact.id, ...part },
+        })),
       unsatisfiable: (message) => ({ detail: message }),
     });
   }

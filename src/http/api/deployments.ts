@@ -90,9 +90,8 @@ export function deploymentHandlers(metadata: Metadata) {
     sendPage(ctx, page);
   }
 
-  async function environments(ctx: Context): Promise<void> {
-    const items = await metadata.read((queries) => listEnvironments(queries, rightsOf(ctx)));
-    sendPage(ctx, { items, next: null });
+  async function environments(ctx: Context, request: CheckedRequest): Promise<void> {
+    sendPage(ctx, await metadata.read((queries) => listEnvironments(queries, rightsOf(ctx), pageOf(request))));
   }
 
   /** What is active in an environment, of every model. */

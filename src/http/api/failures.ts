@@ -15,6 +15,7 @@ const statuses: Record<Failure, number> = {
   ManifestBlobUnknown: 422,
   MediaTypeUnsupported: 422,
   Invalid: 422,
+  PageInvalid: 422,
   RangeInvalid: 416,
   ParameterInvalid: 400,
   ManifestTooLarge: 413,
@@ -70,7 +71,8 @@ export const writeFailure: WriteFailure = (ctx, error) => {
 
 function issuesOf({ detail, message }: RegistryError): readonly Issue[] {
   const issues = detail?.issues as readonly Issue[] | undefined;
-  return issues ?? [{ loc: ['body'], msg: message, type: 'value_error' }];
+  const loc = typeof detail?.parameter === 'string' ? ['query', detail.parameter] : ['body'];
+  return issues ?? [{ loc, msg: message, type: 'value_error' }];
 }
 
 function conflictsOf({ detail }: RegistryError): readonly InTheWay[] {

@@ -1,7 +1,7 @@
 import { type ArtifactFilters, listArtifacts } from '../../metadata/artifacts.js';
 import { compareReleases } from '../../metadata/compare.js';
 import { type DeploymentFilters, listDeployments } from '../../metadata/deployments.js';
-import { conflict } from '../../metadata/failures.js';
+import { conflict, invalidField } from '../../metadata/failures.js';
 import type { Metadata } from '../../metadata/metadata.js';
 import { preparePublication, publishRelease } from '../../metadata/publish.js';
 import { changeRelease, createRelease, type ReleaseInput, removeRelease } from '../../metadata/release-changes.js';
@@ -12,6 +12,7 @@ import {
   listReleases,
   type ReleaseFilters,
 } from '../../metadata/releases.js';
+import { ifNoneMatch } from '../../oci/range.js';
 import type { Registry } from '../../registry/registry.js';
 import type { Context } from '../context.js';
 import { answerOf, sendAnswer, sendJson, sendPage, sendResource } from './answer.js';
@@ -64,6 +65,8 @@ export function releaseHandlers(metadata: Metadata, registry: Pick<Registry, 'bl
   async function create(ctx: Context, request: CheckedRequest): Promise<void> {
     const caller = callerOf(ctx, metadata.record);
     const { model_id, image_id, ...input } = request.body as ReleaseInput & { model_id?: string; image_id?: string };
+    if (model_id !== undefined && image_id !== undefined && model_id.toLowerCase() !== image_id.toLowerCase())
+      throw invalidField('image_id', 'model_id says another model');
     const answer = await metadata.change(repeatable(ctx, 'createRelease', request), async (transaction) => {
       const release = await createRelease(transaction, caller, model_id ?? image_id ?? '', input);
       return answerOf(release, 201, `/api/v1/releases/${release.id}`);
@@ -98,6 +101,7 @@ export function releaseHandlers(metadata: Metadata, registry: Pick<Registry, 'bl
     if (typeof digest === 'string') {
       const answer = await metadata.change(once, async (transaction) => {
         const before = await getRelease(transaction, caller.rights, id);
+        caller.rights.require('push', before.image_repository);
         if (before.status !== 'draft') throw conflict('Only a draft can be published', [{ type: 'release', id }]);
         return answerOf(await changeRelease(transaction, caller, id, { digest }, 'merge'), 200);
       });
@@ -150,12 +154,17 @@ export function releaseHandlers(metadata: Metadata, registry: Pick<Registry, 'bl
     const found = await metadata.read(async (queries) =>
       getReleaseManifest(queries, await getRelease(queries, rightsOf(ctx), path.id ?? '')),
     );
+    const etag = `"${found.digest}"`;
+    ctx.set('ETag', etag);
+    ctx.set('Cache-Control', 'private, no-cache');
+    ctx.set('Docker-Content-Digest', found.digest);
+    if (ifNoneMatch(ctx.req.headers['if-none-match'], etag)) {
+      ctx.status = 304;
+      return;
+    }
     ctx.status = 200;
     ctx.body = found.payload;
     ctx.set('Content-Type', found.media_type);
-    ctx.set('Docker-Content-Digest', found.digest);
-    ctx.set('ETag', `"${found.digest}"`);
-    ctx.set('Cache-Control', 'private, no-cache');
   }
 
   const replace = change('replace');

@@ -6,14 +6,16 @@ import { type Context, pathOf, type RequestState } from '../context.js';
 import { healthHandlers, type HealthReport } from '../ops/health.js';
 import { aliasHandlers } from './aliases.js';
 import { type ArtifactRoutesOptions, artifactHandlers } from './artifacts.js';
+import { auditLogHandlers } from './audit-logs.js';
 import { deploymentHandlers } from './deployments.js';
 import { refuseMethod } from '../oci/routes.js';
 import { type DocsOptions, docsHandlers } from './docs.js';
 import type { FrameOperation } from './frame.js';
+import { keyHandlers, type KeyRoutesOptions } from './keys.js';
 import { modelHandlers } from './models.js';
 import { releaseHandlers } from './releases.js';
 
-export interface ApiRoutesOptions extends DocsOptions, ArtifactRoutesOptions {
+export interface ApiRoutesOptions extends DocsOptions, ArtifactRoutesOptions, KeyRoutesOptions {
   readonly operation: FrameOperation;
   readonly metadata: Metadata;
   readonly health: () => Promise<HealthReport>;
@@ -51,6 +53,8 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   const releases = releaseHandlers(metadata, registry);
   const deployments = deploymentHandlers(metadata);
   const artifacts = artifactHandlers(metadata, options);
+  const keys = keyHandlers(metadata, options);
+  const auditLogs = auditLogHandlers(metadata, options);
 
   router.get('/api/v1/models', operation('listModels', models.list));
   router.post('/api/v1/models', operation('createModel', models.create));
@@ -104,6 +108,13 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.patch('/api/v1/artifacts/:id', operation('updateArtifact', artifacts.update));
   router.delete('/api/v1/artifacts/:id', operation('deleteArtifact', artifacts.remove));
   router.get('/api/v1/artifacts/:id/download', operation('downloadArtifact', artifacts.download));
+
+  router.get('/api/v1/api-keys', operation('listApiKeys', keys.list));
+  router.post('/api/v1/api-keys', operation('createApiKey', keys.create));
+  router.patch('/api/v1/api-keys/:id', operation('updateApiKey', keys.update));
+  router.delete('/api/v1/api-keys/:id', operation('deleteApiKey', keys.remove));
+
+  router.get('/api/v1/audit-logs', operation('listAuditLogs', auditLogs.list));
 
   return router;
 }

@@ -17,11 +17,12 @@ export interface UploadedFile {
   read(signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
-const LIMITS = { fields: 32, fieldSize: 64 * 1024, fieldNameSize: 100, files: 1, parts: 64, headerPairs: 20 };
+/** More than one file, so that a second is seen and refused rather than left out. */
+const LIMITS = { fields: 32, fieldSize: 64 * 1024, fieldNameSize: 100, files: 2, parts: 64, headerPairs: 20 };
 
 /**
  * Reads a form (RFC 7578) up to its file, whose bytes then come as they are asked for: nothing of it is kept in memory or
- * on disk on the way. Fields behind the file are refused, since it is stored by then.
+ * on disk on the way. What comes behind the file is refused, and the file with it.
  * @throws 'Invalid' for what is no such form, or has no file
  */
 export async function readForm(
@@ -32,29 +33,39 @@ export async function readForm(
   const fields: Record<string, string> = {};
   const controller = new AbortController();
   const parser = makeParser(request);
+  /** What came behind the file, which is too late to be meant. */
+  const behind: string[] = [];
+  let atFile = false;
   const file = new Promise<Omit<UploadedFile, 'fields'>>((resolve, reject) => {
     const fail = (message: string) => reject(badForm(message));
     parser.on('field', (name, value, _nameCut, valueCut) => {
-      if (valueCut) fail(`the field ${name} is too long`);
+      if (atFile) behind.push(name);
+      else if (valueCut) fail(`the field ${name} is too long`);
       else if (Object.hasOwn(fields, name)) fail(`the field ${name} comes twice`);
       else fields[name] = value;
     });
-    parser.once('file', (_field, stream, filename, _encoding, mediaType) => {
+    parser.on('file', (name, stream, filename, _encoding, mediaType) => {
+      if (atFile) {
+        behind.push(name);
+        stream.resume();
+        return;
+      }
+      atFile = true;
       resolve({
         filename: filename || undefined,
         mediaType: mediaType || undefined,
         length: undefined,
         async *read(signal) {
           signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true });
-          const before = Object.keys(fields).length;
           try {
             yield* stream as AsyncIterable<Uint8Array>;
           } catch (error) {
-            throw (await fed) ?? error;
+            throwError((await fed) ?? error);
           }
           const broken = await fed;
-          if (broken !== undefined) throw broken;
-          if (Object.keys(fields).length > before) throw badForm('fields have to come before the file');
+          if (broken !== undefined) throwError(broken);
+          const issue = { msg: 'the file has to be the last part of the form', type: 'extra_forbidden' };
+          if (behind.length > 0) throw invalid(...behind.map((field) => ({ ...issue, loc: ['body', field] })));
         },
       });
     });
@@ -63,7 +74,7 @@ export async function readForm(
   });
   const fed = feed(request, response, idleMs, parser, controller.signal);
   const broken = fed.then((error) => {
-    if (error !== undefined) throw error;
+    if (error !== undefined) throwError(error);
     return new Promise<never>(() => undefined);
   });
   broken.catch(() => undefined);
@@ -105,6 +116,10 @@ async function feed(
     parser.destroy(error as Error);
     return signal.aborted ? signal.reason : error;
   }
+}
+
+function throwError(error: unknown): never {
+  throw error instanceof Error ? error : new Error('the form broke off', { cause: error });
 }
 
 function badForm(message: string) {

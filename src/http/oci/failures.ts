@@ -43,6 +43,7 @@ const responses: Record<Failure, readonly [status: number, code: Code]> = {
   KeyUnknown: [404, 'UNSUPPORTED'],
   NotFound: [404, 'UNSUPPORTED'],
   Invalid: [400, 'UNSUPPORTED'],
+  PageInvalid: [400, 'UNSUPPORTED'],
   BodyTooLarge: [413, 'SIZE_INVALID'],
   BodyUnsupported: [415, 'UNSUPPORTED'],
   Unauthorized: [401, 'UNAUTHORIZED'],
