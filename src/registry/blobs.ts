@@ -93,9 +93,14 @@ export class Blobs {
       throw error;
     });
     async function* all(): AsyncGenerator<Uint8Array> {
-      if (first.done) return;
-      yield first.value;
-      yield* bytes;
+      try {
+        if (first.done) return;
+        yield first.value;
+        yield* bytes;
+      } finally {
+        // Who leaves at the first piece never gets to the rest, which holds the file open.
+        await bytes.return();
+      }
     }
     return Object.assign(all(), {
       async [Symbol.asyncDispose]() {

@@ -84,6 +84,23 @@ describe('a reader of a blob whose bytes move', () => {
     expect(await outcome(blob.open({ start: 0, end: 10 }))).to.equal('BlobDamaged');
   });
 
+  it('lets the file go when it leaves at the first piece', async () => {
+    const blob = await rooms.registry.blobs.getOpenable(NAME, DIGEST);
+    const range = { start: 0, end: WHOLE.length };
+    // As a part of several ranges is read, and as one range is.
+    async function* part(): AsyncGenerator<Uint8Array> {
+      yield* await blob.open(range);
+    }
+    for await (const piece of part()) {
+      expect(piece.length).to.be.greaterThan(0);
+      expect(rooms.store.readAheadBytes).to.be.greaterThan(0);
+      break;
+    }
+    expect(rooms.store.readAheadBytes).to.equal(0);
+    await (await blob.open(range))[Symbol.asyncDispose]();
+    expect(rooms.store.readAheadBytes).to.equal(0);
+  });
+
   it('is told that the storage does not answer when it hangs before the first byte', async () => {
     const hanging = site.open({
       store: (store) =>
