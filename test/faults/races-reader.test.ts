@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { newSegmentKey } from '../../src/storage/segment-store.js';
 import { bodyOf, type Rooms, Site } from '../support/rooms.js';
+import { until } from './support/processes.js';
 import { begin, bytesOf, NAME, outcome, read, sha256 } from './races-scene.js';
 
 const MiB = 1024 * 1024;
@@ -96,9 +97,9 @@ describe('a reader of a blob whose bytes move', () => {
       expect(rooms.store.readAheadBytes).to.be.greaterThan(0);
       break;
     }
-    expect(rooms.store.readAheadBytes).to.equal(0);
+    await until('the file is closed', () => rooms.store.readAheadBytes === 0);
     await (await blob.open(range))[Symbol.asyncDispose]();
-    expect(rooms.store.readAheadBytes).to.equal(0);
+    await until('the other is closed', () => rooms.store.readAheadBytes === 0);
   });
 
   it('is told that the storage does not answer when it hangs before the first byte', async () => {
