@@ -14,8 +14,8 @@ export function expiryJob(database: Database, everyMs: number): Job {
 }
 
 /**
- * Ends upload sessions of keys that are revoked or removed. Revoking ends those that there are; this finds what a request that was let in a
- * moment before has opened since.
+ * Ends upload sessions of keys that are revoked or removed. Revoking ends those that there are; this finds what a request
+ * that was let in a moment before has opened since.
  */
 export function revokedJob(database: Database, everyMs: number): Job {
   return {

@@ -11,7 +11,7 @@ import {
 } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
-import { addFew, addModels, chooseModels, type ModelChoice } from './chosen-models.js';
+import { addFew, addModels, areFew, chooseModels, type ModelChoice } from './chosen-models.js';
 import { notFound } from './failures.js';
 import { isId } from './models.js';
 import { addVersion, HAS_QUANTIZATION, versionPlace } from './release-filters.js';
@@ -89,7 +89,7 @@ export async function listDeployments(
     .add('(d.endpoint ilike ? or d.environment ilike ?)', filters.q === undefined ? undefined : containing(filters.q));
   addVersion(conditions, versionPlace(filters.version), models);
   // At most one of each model and environment; of all models together they are many.
-  if (filters.status === 'active' && models)
+  if (filters.status === 'active' && areFew(models))
     addFew(conditions, 'd.id', IS_ACTIVE, filters.status, 'a.model_id', models);
   else conditions.add('d.status = ?', filters.status);
   return await readPage<Deployment>(queries, page, {

@@ -27,7 +27,7 @@ export const FUZZ_ENVIRONMENT = {
 const PATIENCE_MS = 15_000;
 const AT_ONCE = 24;
 /** After so many requests what they deleted is pushed again, which is also the proof that the registry works. */
-const ROUND = 2000;
+const ROUND = 750;
 
 export interface Counts {
   requests: number;

@@ -5,6 +5,7 @@ import { api } from '../support/api.js';
 import type { TestServer } from '../support/server.js';
 import { BLOBS, DIGESTS, REPOSITORIES, TAGS } from './scene.js';
 import { digestOf } from '../http/content.js';
+import type { Route } from './routes.js';
 import { odd } from './words.js';
 
 /** Stand in requests for what is there, and are as long as the ids that replace them. */
@@ -56,7 +57,9 @@ export async function pushMetadata(server: TestServer): Promise<Ids> {
 }
 
 /** What parameters of a path may be. */
-export function pathWord(chance: Chance, path: string, name: string): string {
+export function pathWord(chance: Chance, { method, path }: Route, name: string): string {
+  // What one request removes the others of its round don't find.
+  if (method === 'DELETE' && chance.next() < 0.7) return '77777777-0000-4000-8000-000000000000';
   if (name === 'model') return chance.pick([IDS.models, encodeURIComponent(chance.pick(REPOSITORIES))]);
   if (name === 'alias') return chance.pick(['latest', 'prod', 'stable']);
   if (name === 'environment') return chance.pick(ENVIRONMENTS);
@@ -98,6 +101,13 @@ export const API_PARAMETERS: Readonly<Record<string, (chance: Chance) => string>
   action: (chance) => chance.pick(['release.*', 'model.create']),
   since: (chance) => chance.pick(['2026-05-04T09:30:00Z', '0001-01-01T00:00:00%2B23:59', '9999-12-31T23:59:59-23:59']),
 };
+
+/** The parameters without which a route does nothing. */
+export function requiredOf(path: string): readonly string[] {
+  if (path.endsWith('/compare')) return ['from', 'to'];
+  if (path.endsWith('/latest')) return ['model'];
+  return path.endsWith('/upload') ? ['release_id', 'name'] : [];
+}
 
 const BODIES: Readonly<Record<string, (chance: Chance) => Record<string, unknown>>> = {
   models: (chance) => ({

@@ -3,7 +3,7 @@ import { Chance } from '../faults/support/bytes.js';
 import { ADMIN_KEY, AUTHORIZATION } from '../support/server.js';
 import { digestOf } from '../http/content.js';
 import { bodyOf } from './bodies.js';
-import { API_PARAMETERS, jsonBodyOf, pathWord } from './metadata.js';
+import { API_PARAMETERS, jsonBodyOf, pathWord, requiredOf } from './metadata.js';
 import type { Route } from './routes.js';
 import { DIGESTS, REPOSITORIES, TAGS } from './scene.js';
 import { nearly, odd, value } from './words.js';
@@ -56,7 +56,7 @@ export function requestOf(routes: readonly Route[], seed: number, number: number
     : isApi(route) && chance.next() < 0.85
       ? jsonBodyOf(chance, route.path)
       : bodyOf(chance);
-  const target = targetOf(chance, wrong, route.path, digestOf(body));
+  const target = targetOf(chance, wrong, route, digestOf(body));
   const framing = framingOf(chance, wrong, body);
   const lines = [
     hostOf(chance, wrong),
@@ -106,7 +106,8 @@ function methodOf(chance: Chance, wrong: Wrongness, method: string): string {
 }
 
 /** @param own the digest of the body. */
-function targetOf(chance: Chance, wrong: Wrongness, path: string, own: string): string {
+function targetOf(chance: Chance, wrong: Wrongness, route: Route, own: string): string {
+  const { path } = route;
   const words: Record<string, () => string> = {
     name: () => chance.pick(REPOSITORIES),
     digest: () => chance.pick(DIGESTS),
@@ -116,7 +117,7 @@ function targetOf(chance: Chance, wrong: Wrongness, path: string, own: string): 
   const filled = path
     .replace(/\{\/\}/g, () => (chance.next() < 0.5 ? '/' : ''))
     .replace(/[*:]([a-z]+)/gi, (_, name: string) =>
-      nearly(chance, (words[name] ?? (() => pathWord(chance, path, name)))(), wrong.of('path', 0.4)),
+      nearly(chance, (words[name] ?? (() => pathWord(chance, route, name)))(), wrong.of('path', 0.4)),
     );
   const bent = wrong.now('path', 0.15) ? nearly(chance, filled, 1) : filled;
   const target = wrong.now('path', 0.05)
@@ -160,7 +161,9 @@ function queryOf(chance: Chance, wrong: Wrongness, path: string, digest: string)
   const own = PARAMETERS.find(([place]) => path.includes(place))?.[1] ?? Object.keys(parameters);
   // Of the metadata API's most are unknown to most lists, and refused for that alone.
   const count = chance.next() < (isApi({ path }) ? 0.6 : 0.3) ? 0 : chance.whole(1, 3);
-  const names = Array.from({ length: count }, () => chance.pick(chance.next() < 0.8 ? own : Object.keys(parameters)));
+  const required = wrong.now('query', 0.1) ? [] : requiredOf(path);
+  const chosen = Array.from({ length: count }, () => chance.pick(chance.next() < 0.8 ? own : Object.keys(parameters)));
+  const names = [...chosen, ...required];
   // Most that are given twice would be refused for that alone.
   const pairs = (wrong.now('query', 0.1) ? names : [...new Set(names)]).map((name) => {
     const text = nearly(chance, parameters[name]?.() ?? '', wrong.of('query', 0.5));

@@ -26,6 +26,12 @@ export const EVERYTHING: Rights = { seesAll: true, ...ADMIN };
 /** Thirty models, the largest among them. */
 const few = new Set(Array.from({ length: 30 }, (_, n) => repositoryOf(1 + n * 33)));
 export const THIRTY_MODELS: Rights = { ...ADMIN, seesAll: false, maySee: (repository) => few.has(repository) };
+/** All but the largest. */
+export const OTHER_MODELS: Rights = {
+  ...ADMIN,
+  seesAll: false,
+  maySee: (repository) => repository !== repositoryOf(1),
+};
 
 const digestOf = (text: string) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
 

@@ -71,7 +71,7 @@ async function fillReleases(run: Run): Promise<void> {
             ${SOMETIME('n * 3')}, ${SOMETIME('n * 3 + 1')}
        from (select n, model, ($1::text[])[place] as version, ($2::text[])[place] as version_order,
                     case when n % 5000 = 0 then 'tq1_0' else (${QUANTIZATIONS})[1 + n % 4] end as quantization,
-                    case when n % 400 = 7 then 'draft' when n % 1000 = 9 then 'withdrawn' when n % 20 = 3 then 'deprecated'
+                    case when n % 400 = 7 then 'draft' when n % 1000 = 9 then 'withdrawn' when abs(hashint4(n)::bigint) % 20 = 3 then 'deprecated'
                          else 'published' end as status
                from (select n, case when n <= ${RELEASES} then 1 else 2 + (n - ${RELEASES} - 1) / 10 end as model,
                             case when n <= ${RELEASES} then 1 + (n - 1) / 4 when (n - 1) % 10 < 4 then 1
