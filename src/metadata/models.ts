@@ -3,6 +3,7 @@ import { Conditions, containing, type Page, type PageQuery, readPage, type Sort 
 import type { RepositoryName } from '../oci/name.js';
 import { type ParameterRange, parseParameterRange } from '../weights/parameters.js';
 import { invalid, notFound } from './failures.js';
+import { addModels } from './chosen-models.js';
 import { HAS_QUANTIZATION, HAS_VERSION, versionPlace } from './release-filters.js';
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
@@ -81,9 +82,10 @@ export async function listModels(
   filters: ModelFilters,
   page: PageQuery,
 ): Promise<Page<Model>> {
-  const conditions = new Conditions()
-    .add('m.id = any(?::uuid[])', await visibleModels(queries, rights))
-    .add('m.name = ?', filters.name);
+  const conditions = addModels(new Conditions(), 'm.id', await visibleModels(queries, rights)).add(
+    'm.name = ?',
+    filters.name,
+  );
   addModelFilters(conditions, filters)
     .add(`exists (select from releases r where r.model_id = m.id and ${HAS_QUANTIZATION})`, filters.quantization)
     .add(`exists (select from releases r where r.model_id = m.id and ${HAS_VERSION})`, versionPlace(filters.version))
