@@ -42,8 +42,8 @@ const STATEMENTS: readonly (readonly [name: string, statement: string])[] = [
   [
     'what a live deployment pins is there',
     `select format('deployment %s in %s: manifest %s is gone', d.id, d.environment, d.digest) as fault
-       from deployments d join models m on m.id = d.model_id
-      where ${IS_LIVE} and not exists (select from manifests f where f.repository = m.repository_id and f.digest = d.digest)`,
+       from deployments d join models m on m.id = d.model_id join releases r on r.id = d.release_id
+      where ${IS_LIVE} and r.status <> 'withdrawn' and not exists (select from manifests f where f.repository = m.repository_id and f.digest = d.digest)`,
   ],
   [
     'only files of drafts hold their blobs themselves',

@@ -102,7 +102,7 @@ export async function isAlive(pid: number): Promise<boolean> {
     return false;
   }
   const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  return !/\) Z /.test(status);
+  return status !== '' && !/\) [ZX] /.test(status);
 }
 
 export async function until(check: () => Promise<boolean>): Promise<void> {
