@@ -56,6 +56,8 @@ create index releases_created on releases (created_at, id);
 create index releases_updated on releases (updated_at, id);
 create index releases_version on releases (version_order, id);
 create index releases_size on releases (size_bytes, id);
+create index releases_by_quantization on releases (lower(coalesce(quantization, '')), id);
+create index releases_by_status on releases (status, id);
 create index releases_model_created on releases (model_id, created_at, id);
 create index releases_model_version on releases (model_id, version_order, id);
 create index releases_quantization on releases (lower(coalesce(quantization, '')), model_id, version_order, id);
@@ -89,6 +91,8 @@ create index deployments_model_created on deployments (model_id, created_at, id)
 create index deployments_environment on deployments (environment, status, created_at, id);
 create index deployments_created on deployments (created_at, id);
 create index deployments_updated on deployments (updated_at, id);
+create index deployments_by_environment on deployments (environment, id);
+create index deployments_by_status on deployments (status, id);
 
 -- What became of a deployment, when, by whom.
 create table deployment_events (

@@ -70,6 +70,8 @@ export interface DeploymentFilters extends ModelChoice {
 const SORTS: Readonly<Record<string, Sort>> = {
   created_at: { expression: 'd.created_at', type: 'timestamptz' },
   updated_at: { expression: 'd.updated_at', type: 'timestamptz' },
+  environment: { expression: 'd.environment', type: 'text' },
+  status: { expression: 'd.status', type: 'text' },
 };
 
 const IS_ACTIVE = 'select a.id from deployments a where a.status = ?';

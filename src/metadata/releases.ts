@@ -52,6 +52,8 @@ const SORTS: Readonly<Record<string, Sort>> = {
   updated_at: { expression: 'r.updated_at', type: 'timestamptz' },
   version: { expression: 'r.version_order', type: 'text' },
   size_bytes: { expression: 'r.size_bytes', type: 'bigint' },
+  quantization: { expression: `lower(coalesce(r.quantization, ''))`, type: 'text' },
+  status: { expression: 'r.status', type: 'text' },
 };
 
 /** At most one of each model. */

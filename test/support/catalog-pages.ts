@@ -118,6 +118,10 @@ export function listCases(): ListCase[] {
       listModels(q, r, f as ModelFilters, p),
     ),
     ...casesOf('releases', RELEASE_SORTS, RELEASE_FILTERS, (q, r, f, p) => listReleases(q, r, f as ReleaseFilters, p)),
+    ...casesOf('releases', ['quantization', 'status'], {}, (q, r, f, p) => listReleases(q, r, f as ReleaseFilters, p)),
+    ...casesOf('deployments', ['environment', 'status'], {}, (q, r, f, p) =>
+      listDeployments(q, r, f as DeploymentFilters, p),
+    ),
     ...casesOf(
       'releases of the largest model',
       RELEASE_SORTS,
