@@ -61,8 +61,10 @@ export class Manifests {
     const byTag = 'tag' in reference;
     const [row] = await this.#options.database.query<Row>(
       byTag
-        ? `select ${columns} from repositories r join tags t on t.repository = r.id
-             join manifests m on m.repository = r.id and m.digest = t.digest where r.name = $1 and t.name = $2`
+        ? // Not as joins: with statistics that lag behind, PostgreSQL has begun with all manifests of the repository.
+          `select ${columns} from manifests m
+            where m.repository = (select id from repositories where name = $1)
+              and m.digest = (select digest from tags where repository = (select id from repositories where name = $1) and name = $2)`
         : `select ${columns} from repositories r join manifests m on m.repository = r.id where r.name = $1 and m.digest = $2`,
       [repository, byTag ? reference.tag : reference.digest],
     );
