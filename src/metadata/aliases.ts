@@ -7,7 +7,7 @@ import { findRepository } from '../registry/repositories.js';
 import { removeTags } from '../registry/tag-rows.js';
 import { readTag } from '../weights/tag.js';
 import { writeAudit } from './audit.js';
-import { digestField, invalid, invalidField, notFound } from './failures.js';
+import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
 import { getModel, type Model } from './models.js';
 import { putTag } from './put-tag.js';
 import { getRelease } from './releases.js';
@@ -118,7 +118,7 @@ export async function putAlias(
   const model = await getModel(transaction, caller.rights, idOrName);
   caller.rights.require('deploy', model.storage_path);
   checkName(name);
-  const repository_id = (await findRepository(transaction, model.storage_path)) ?? 0;
+  const repository_id = await holdPlace(transaction, caller.rights, model);
   const before = await lockAlias(transaction, model, name);
   caller.expect(before ?? {});
   const digest = await digestOfTarget(transaction, caller.rights, model, target);
@@ -135,13 +135,21 @@ export async function putAlias(
 export async function removeAlias(transaction: Queries, caller: Caller, idOrName: string, name: string): Promise<void> {
   const model = await getModel(transaction, caller.rights, idOrName);
   caller.rights.require('deploy', model.storage_path);
-  const repository = (await findRepository(transaction, model.storage_path)) ?? 0;
+  const repository = await holdPlace(transaction, caller.rights, model);
   const before = await lockAlias(transaction, model, name);
   if (!before) throw notFound('Alias');
   caller.expect(before);
   for (const gone of await removeTags(transaction, repository, [name], caller.actor))
     await caller.record(transaction, { kind: 'tag-removed', repository: model.storage_path, ...gone });
   await audit(transaction, caller, model, name, 'alias.delete', { before, after: null });
+}
+
+/** Holds a model's repository: it is not given another one until the transaction ends. @throws 'Conflict' if it was */
+async function holdPlace(transaction: Queries, rights: Rights, seen: Model): Promise<number> {
+  const repository = (await findRepository(transaction, seen.storage_path)) ?? 0;
+  const { storage_path } = await getModel(transaction, rights, seen.id);
+  if (storage_path !== seen.storage_path) throw conflict('The model was given another repository meanwhile');
+  return repository;
 }
 
 async function lockAlias(transaction: Queries, model: Model, name: string): Promise<Alias | undefined> {

@@ -67,13 +67,34 @@ export async function attachReferrersOf(
   );
   if (!referred && gone.length === 0) return;
   const referrers = await transaction.query<{ digest: Digest }>(
-    'select digest from manifests where repository = $1 and subject = $2 order by created_at, digest',
+    // Whoever removes one waits, and then finds what was made of it here.
+    'select digest from manifests where repository = $1 and subject = $2 order by created_at, digest for key share',
     [model.repository_id, digest],
   );
   for (const referrer of referrers) {
     const manifest = await readManifest(transaction, model.repository_id, referrer.digest);
     if (manifest) await attach(transaction, [release], referrer.digest, manifest, actor);
   }
+}
+
+/**
+ * The releases of a manifest that is being referred to, held until the transaction ends. Whoever points a tag to that
+ * manifest holds it in key share: of the two, the later sees what the other did. @returns their ids
+ */
+export async function holdReleasesOf(
+  transaction: Queries,
+  model: Pick<FollowedModel, 'id' | 'repository_id'>,
+  digest: Digest,
+): Promise<string[]> {
+  await transaction.query('select from manifests where repository = $1 and digest = $2 for update', [
+    model.repository_id,
+    digest,
+  ]);
+  const rows = await transaction.query<{ id: string }>(
+    'select id from releases where model_id = $1 and digest = $2 order by id for share',
+    [model.id, digest],
+  );
+  return rows.map((row) => row.id);
 }
 
 /** The layers of a referrer become attached artifacts of releases. @returns ids of those that are new. */

@@ -7,7 +7,7 @@ import { OCI_IMAGE_MANIFEST } from '../oci/media-types.js';
 import type { RepositoryName } from '../oci/name.js';
 import { putManifest } from '../registry/manifest-rows.js';
 import type { Registry } from '../registry/registry.js';
-import { attach } from './artifact-rows.js';
+import { attach, holdReleasesOf } from './artifact-rows.js';
 import { conflict } from './failures.js';
 import type { FollowedModel } from './release-rows.js';
 import type { Release } from './releases.js';
@@ -98,17 +98,8 @@ export async function attachFile(
     tags: [],
     moved: [],
   });
-  const named = await transaction.query<{ id: string }>('select id from releases where model_id = $1 and digest = $2', [
-    release.model_id,
-    release.digest,
-  ]);
-  await attach(
-    transaction,
-    named.map((row) => row.id),
-    digest,
-    manifest,
-    caller.actor,
-  );
+  const named = await holdReleasesOf(transaction, model, subject.digest);
+  await attach(transaction, named, digest, manifest, caller.actor);
   const [row] = await transaction.query<{ id: string }>(
     'select id from artifacts where release_id = $1 and manifest = $2',
     [release.id, digest],

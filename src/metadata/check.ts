@@ -2,7 +2,6 @@ import type { Database, Queries } from '../database/connect.js';
 import { readTag } from '../weights/tag.js';
 import { versionOrder } from '../weights/version.js';
 import { filesOf } from '../weights/packaging.js';
-import { IS_LIVE } from './live.js';
 import { readManifest, storedContent } from './release-content.js';
 import type { Digest } from '../oci/digest.js';
 
@@ -40,10 +39,11 @@ const STATEMENTS: readonly (readonly [name: string, statement: string])[] = [
        from deployments d join releases r on r.id = d.release_id where r.model_id <> d.model_id`,
   ],
   [
-    'what a live deployment pins is there',
+    // What was superseded may be gone and become the target of a rollback later, which is then refused.
+    'what a pending or active deployment pins is there',
     `select format('deployment %s in %s: manifest %s is gone', d.id, d.environment, d.digest) as fault
-       from deployments d join models m on m.id = d.model_id join releases r on r.id = d.release_id
-      where ${IS_LIVE} and r.status <> 'withdrawn' and not exists (select from manifests f where f.repository = m.repository_id and f.digest = d.digest)`,
+       from deployments d join models m on m.id = d.model_id
+      where d.status in ('pending', 'active') and not exists (select from manifests f where f.repository = m.repository_id and f.digest = d.digest)`,
   ],
   [
     'only files of drafts hold their blobs themselves',

@@ -58,9 +58,12 @@ async function filesOfRelease(queries: Queries, release: string): Promise<Map<st
     [release],
   );
   const files = new Map<string, ComparedFile>();
+  const last = new Map<string, number>();
   for (const row of rows) {
     let path = row.path;
-    for (let nth = 2; files.has(path); nth++) path = `${row.path} (${nth})`;
+    let nth = last.get(row.path) ?? 1;
+    while (files.has(path)) path = `${row.path} (${++nth})`;
+    last.set(row.path, nth);
     files.set(path, { ...row, path });
   }
   return files;
@@ -72,6 +75,6 @@ function blobsOf(files: ReadonlyMap<string, ComparedFile>): Map<Digest, number> 
 
 function sum(blobs: ReadonlyMap<Digest, number>, counts: (digest: Digest) => boolean): number {
   let total = 0;
-  for (const [digest, size] of blobs) if (counts(digest)) total += size;
+  for (const [digest, size] of blobs) if (counts(digest)) total = Math.min(total + size, Number.MAX_SAFE_INTEGER);
   return total;
 }

@@ -1,10 +1,11 @@
 import { isFailure } from '../errors.js';
 import type { Queries } from '../database/connect.js';
+import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { writeAudit } from './audit.js';
 import { conflict, invalidField, notFound } from './failures.js';
 import { type Deployment, type DeploymentStatus, getDeployment, getWithRepository } from './deployments.js';
-import { getRelease } from './releases.js';
+import { getRelease, type Release } from './releases.js';
 import type { Caller } from './rights.js';
 
 /** What a caller writes of a new deployment. */
@@ -41,14 +42,15 @@ export async function createDeployment(
   input: NewDeployment,
 ): Promise<Deployment> {
   const status = input.status ?? 'active';
-  const seen = await getRelease(transaction, caller.rights, input.release_id).catch((error: unknown) => {
-    throw notFoundAsField(error);
-  });
+  const seen = await releaseOf(transaction, caller, input);
   caller.rights.require('deploy', seen.image_repository);
+  // The manifest before the release, as whoever removes it; what the release has become by then is held below.
+  if (seen.digest !== null) await isThere(transaction, seen.model_id, seen.digest);
   await lockModelRow(transaction, seen.model_id);
   // In share: whoever removes the release waits, and then finds this deployment.
-  const release = await getRelease(transaction, caller.rights, input.release_id, 'for share of r');
-  if (release.digest === null || release.status === 'withdrawn')
+  const release = await releaseOf(transaction, caller, input, 'for share of r');
+  const { digest } = release;
+  if (digest === null || release.status === 'withdrawn' || !(await isThere(transaction, release.model_id, digest)))
     throw conflict(`A release that is ${release.status} can't be deployed`, [
       { type: 'release', id: release.id, tag: release.tag, status: release.status },
     ]);
@@ -59,7 +61,7 @@ export async function createDeployment(
     [
       release.id,
       release.model_id,
-      release.digest,
+      digest,
       input.environment,
       status,
       input.endpoint ?? null,
@@ -75,8 +77,15 @@ export async function createDeployment(
   return deployment;
 }
 
-function notFoundAsField(error: unknown): unknown {
-  return isFailure(error, 'NotFound') ? invalidField('release_id', 'no such release') : error;
+async function releaseOf(
+  transaction: Queries,
+  caller: Caller,
+  { release_id }: NewDeployment,
+  lock: '' | 'for share of r' = '',
+): Promise<Release> {
+  return await getRelease(transaction, caller.rights, release_id, lock).catch((error: unknown) => {
+    throw isFailure(error, 'NotFound') ? invalidField('release_id', 'no such release') : error;
+  });
 }
 
 /** Changes a deployment. Becoming active supersedes the one that was. @throws 'Conflict' for a step that can't be made */
@@ -167,28 +176,26 @@ async function step(transaction: Queries, caller: Caller, before: Deployment, st
     throw conflict(`A deployment that is ${before.status} can't become ${status}`, [
       { type: 'deployment', id: before.id, status: before.status },
     ]);
-  if (status === 'active') {
-    await checkThere(transaction, caller, before);
-    await supersede(transaction, caller, before.model_id, before.environment);
-  }
+  if (status === 'active' || status === 'pending') await checkThere(transaction, caller, before);
+  if (status === 'active') await supersede(transaction, caller, before.model_id, before.environment);
   await setStatus(transaction, caller, before, status);
 }
 
 /** @throws 'Conflict' if what a deployment runs was withdrawn, or can't be pulled any more */
 async function checkThere(transaction: Queries, caller: Caller, deployment: Deployment): Promise<void> {
   const release = await getRelease(transaction, caller.rights, deployment.release_id, 'for share of r');
-  if (release.status !== 'withdrawn' && (await isThere(transaction, deployment))) return;
+  if (release.status !== 'withdrawn' && (await isThere(transaction, deployment.model_id, deployment.digest))) return;
   throw conflict('What this deployment runs is no longer there', [
     { type: 'release', id: release.id, tag: release.tag },
   ]);
 }
 
-/** Whether the manifest that it pins can still be pulled. */
-async function isThere(transaction: Queries, { model_id, digest }: Deployment): Promise<boolean> {
+/** Whether a manifest can still be pulled; it stays until the transaction ends. */
+async function isThere(transaction: Queries, model: string, digest: Digest): Promise<boolean> {
   const rows = await transaction.query(
     `select from manifests f join models m on m.repository_id = f.repository where m.id = $1 and f.digest = $2
         for key share of f`,
-    [model_id, digest],
+    [model, digest],
   );
   return rows.length > 0;
 }

@@ -7,13 +7,14 @@ import type { PushInspector } from '../registry/manifests.js';
 import type { Blobs } from '../registry/blobs.js';
 import { isModelLike, wantsConfig } from '../weights/packaging.js';
 import { readTag } from '../weights/tag.js';
-import { attach } from './artifact-rows.js';
+import { attach, holdReleasesOf } from './artifact-rows.js';
+import { indexesOf, putParts } from './index-parts.js';
 import { adoptTags } from './adoption.js';
 import { readConfigBlob } from './config-blob.js';
 import { findLive, refuseLive } from './live.js';
 import { createModelOf, lockRepository } from './model-changes.js';
 import { contentOf } from './release-content.js';
-import { type FollowedModel, forgetTag, releaseTag, setNewestRelease } from './release-rows.js';
+import { findRelease, type FollowedModel, forgetTag, immutable, releaseTag, setNewestRelease } from './release-rows.js';
 
 type Pushed = Extract<Change, { kind: 'manifest-pushed' }>;
 
@@ -54,6 +55,7 @@ export const followChanges: ChangeObserver = async (change, actor, transaction) 
 
 async function followPush(change: Pushed, actor: Actor, transaction: Queries): Promise<void> {
   const { manifest, moved, digest } = change;
+  if (change.tags.length === 0) await followPart(change, actor, transaction);
   if (moved.length === 0 && manifest.subject === undefined) return;
   const model = (await findModel(transaction, change.repository)) ?? (await makeModel(transaction, change, actor));
   if (model) await followManifest(transaction, model, { manifest, moved, digest, config: change.config }, actor);
@@ -68,24 +70,24 @@ export async function followManifest(
 ): Promise<void> {
   const releases = moved.filter((move) => readTag(move.tag).kind === 'release');
   if (manifest.subject !== undefined) {
+    await refuseImmutable(transaction, model, releases);
     // Such a tag is none of a release, whatever it was before.
     await forget(transaction, model, releases, actor);
-    const named = await transaction.query<{ id: string }>(
-      'select id from releases where model_id = $1 and digest = $2',
-      [model.id, manifest.subject],
-    );
-    await attach(
-      transaction,
-      named.map((row) => row.id),
-      digest,
-      manifest,
-      actor,
-    );
+    await attach(transaction, await holdReleasesOf(transaction, model, manifest.subject), digest, manifest, actor);
     return;
   }
   if (releases.length === 0) return;
   const content = await contentOf(transaction, model.repository_id, digest, manifest, config);
   for (const { tag } of releases) await setNewestRelease(transaction, model, releaseTag(tag), content, actor);
+}
+
+/** A tag that goes over to what is no release would take it away as surely as one that moves. @throws 'ReleaseImmutable' */
+async function refuseImmutable(transaction: Queries, model: FollowedModel, moved: readonly MovedTag[]): Promise<void> {
+  if (!model.immutable) return;
+  for (const { tag, previous } of moved) {
+    const found = previous && (await findRelease(transaction, model.id, releaseTag(tag)));
+    if (found && found.digest !== null) throw await immutable(transaction, model.id, releaseTag(tag));
+  }
 }
 
 async function followRemoval(
@@ -98,7 +100,9 @@ async function followRemoval(
   const model = await findModel(transaction, repository);
   if (!model) return;
   if (digest !== undefined) {
-    refuseLive(await findLive(transaction, { model: model.id, digest }), digest);
+    const wholes = await indexesOf(transaction, model.repository_id, digest);
+    await putParts(transaction, model, wholes, actor);
+    refuseLive(await findLive(transaction, { model: model.id, digests: [digest, ...wholes] }), digest);
     await transaction.query(
       'delete from artifacts a using releases r where r.id = a.release_id and r.model_id = $1 and a.manifest = $2',
       [model.id, digest],
@@ -120,6 +124,12 @@ async function forget(
 ): Promise<void> {
   for (const { tag } of tags)
     if (readTag(tag).kind === 'release') await forgetTag(transaction, model, releaseTag(tag), actor);
+}
+
+/** An image may come after the index that lists it: releases that are the index then have its files. */
+async function followPart({ repository, digest }: Pushed, actor: Actor, transaction: Queries): Promise<void> {
+  const model = await findModel(transaction, repository);
+  if (model) await putParts(transaction, model, await indexesOf(transaction, model.repository_id, digest), actor);
 }
 
 /** The model of a repository. */

@@ -21,18 +21,22 @@ type LiveRow = {
   readonly digest: Digest;
 };
 
-const SHOWN = 20;
+/** As many as one would read. */
+export const SHOWN = 20;
+/** Where they go with what they run, and the record has to name each. */
+export const ALL = null;
 
-/** Live deployments of a model, of one of its releases, or of one digest in it; at most a few, as many as one would read. */
+/** Live deployments of a model, of one of its releases, or of digests in it; at most `limit`. */
 export async function findLive(
   transaction: Queries,
-  of: { readonly model: string; readonly release?: string; readonly digest?: Digest },
+  of: { readonly model: string; readonly release?: string; readonly digests?: readonly Digest[] },
+  limit: number | null = SHOWN,
 ): Promise<LiveDeployment[]> {
   const rows = await transaction.query<LiveRow>(
     `select d.id, d.environment, d.status, d.digest from deployments d
-      where d.model_id = $1 and ($2::uuid is null or d.release_id = $2) and ($3::text is null or d.digest = $3) and ${IS_LIVE}
-      order by d.created_at limit ${SHOWN}`,
-    [of.model, of.release ?? null, of.digest ?? null],
+      where d.model_id = $1 and ($2::uuid is null or d.release_id = $2) and ($3::text[] is null or d.digest = any($3)) and ${IS_LIVE}
+      order by d.created_at limit $4`,
+    [of.model, of.release ?? null, of.digests ?? null, limit],
   );
   return rows.map(({ id, environment, status, digest }) => ({ type: 'deployment', id, environment, status, digest }));
 }

@@ -9,7 +9,7 @@ import { adoptTags } from './adoption.js';
 import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, invalidField, notFound } from './failures.js';
-import { findLive } from './live.js';
+import { ALL, findLive, SHOWN } from './live.js';
 import { getModel, isId, lockModel, type Model, MODEL_COLUMNS, type ModelInput } from './models.js';
 import type { Caller, Rights } from './rights.js';
 
@@ -169,14 +169,14 @@ export async function changeModel(
   input: ModelInput,
   how: 'replace' | 'merge',
 ): Promise<Model> {
-  const before = await lockModel(transaction, caller.rights, idOrName);
-  caller.rights.require('push', before.storage_path);
+  const seen = await getModel(transaction, caller.rights, idOrName);
+  caller.rights.require('push', seen.storage_path);
+  const { storage_path } = fieldsOf(how === 'merge' ? mergeModel(seen, input) : input);
+  const repository = await lockMove(transaction, caller, seen.storage_path, storage_path);
+  const before = await lockModel(transaction, seen);
   caller.expect(before);
-  const merged = how === 'merge' ? mergeModel(before, input) : input;
-  const fields = fieldsOf(merged);
-  const moves = fields.storage_path !== before.storage_path;
-  if (moves) await checkMove(transaction, caller, before, fields.storage_path);
-  const repository = moves ? await lockRepository(transaction, fields.storage_path) : undefined;
+  if (repository !== undefined) await checkMove(transaction, before);
+  const fields = { ...fieldsOf(how === 'merge' ? mergeModel(before, input) : input), storage_path };
   await refuseTaken(transaction, caller.rights, fields, before.id);
   const after = await updateModel(transaction, before.id, fields, repository).catch(async (error: unknown) => {
     if (!['models_name', 'models_storage_path', 'models_repository_one'].includes(brokenConstraint(error) ?? ''))
@@ -203,8 +203,24 @@ function mergeModel(before: Model, input: ModelInput): ModelInput {
   return { ...before, repository: said, ...input, storage_path: path };
 }
 
-async function checkMove(transaction: Queries, caller: Caller, before: Model, path: RepositoryName): Promise<void> {
-  caller.rights.require('push', path);
+/** Holds both repositories alone, in one order: a push into the old one is over, or comes after. @returns the new one's id */
+async function lockMove(
+  transaction: Queries,
+  caller: Caller,
+  from: RepositoryName,
+  to: RepositoryName,
+): Promise<number | undefined> {
+  if (from === to) return undefined;
+  caller.rights.require('push', to);
+  let repository: number | undefined;
+  for (const name of [from, to].sort()) {
+    const id = await lockRepository(transaction, name);
+    if (name === to) repository = id;
+  }
+  return repository;
+}
+
+async function checkMove(transaction: Queries, before: Model): Promise<void> {
   const releases = await transaction.query<{ id: string; tag: string }>(
     'select id, tag from releases where model_id = $1 order by created_at limit 10',
     [before.id],
@@ -248,9 +264,9 @@ export async function removeModel(
   caller.rights.require('delete', seen.storage_path);
   if (force) caller.rights.requireAdmin();
   const repository = await lockRepository(transaction, seen.storage_path);
-  const model = await lockModel(transaction, caller.rights, seen.id, 'update');
+  const model = await lockModel(transaction, seen, 'update');
   caller.expect(model);
-  const live = await findLive(transaction, { model: model.id });
+  const live = await findLive(transaction, { model: model.id }, force ? ALL : SHOWN);
   if (live.length > 0 && !force) throw conflict('Deployments of this model are live', live);
   const tags = await releaseTags(transaction, model.id, repository);
   const removed = await removeTags(transaction, repository, tags, caller.actor);

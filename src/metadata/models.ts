@@ -2,7 +2,7 @@ import type { Queries } from '../database/connect.js';
 import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { RepositoryName } from '../oci/name.js';
 import { type ParameterRange, parseParameterRange } from '../weights/parameters.js';
-import { invalid, notFound } from './failures.js';
+import { conflict, invalid, notFound } from './failures.js';
 import { addModels } from './chosen-models.js';
 import { HAS_QUANTIZATION, HAS_VERSION, versionPlace } from './release-filters.js';
 import type { Rights } from './rights.js';
@@ -145,18 +145,20 @@ export async function getModel(queries: Queries, rights: Rights, idOrName: strin
   return row;
 }
 
-/** As `getModel`, and nobody else changes it until the transaction ends. */
+/**
+ * A model as it is now, which nobody else changes until the transaction ends. What the caller may do was decided, and the
+ * repository held, by where it was seen. @throws 'NotFound', or 'Conflict' if it has another repository since
+ */
 export async function lockModel(
   transaction: Queries,
-  rights: Rights,
-  idOrName: string,
+  seen: Model,
   strength: 'no key update' | 'update' = 'no key update',
 ): Promise<Model> {
-  const { id } = await getModel(transaction, rights, idOrName);
   const [row] = await transaction.query<Model>(
     `select ${MODEL_COLUMNS} from models m where m.id = $1 for ${strength}`,
-    [id],
+    [seen.id],
   );
   if (!row) throw notFound('Model');
+  if (row.storage_path !== seen.storage_path) throw conflict('The model was given another repository meanwhile');
   return row;
 }

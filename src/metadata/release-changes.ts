@@ -1,4 +1,4 @@
-import type { Queries } from '../database/connect.js';
+import { brokenConstraint, type Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName, Tag } from '../oci/name.js';
 import { findRepository } from '../registry/repositories.js';
@@ -9,7 +9,7 @@ import { versionOrder } from '../weights/version.js';
 import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
-import { findLive } from './live.js';
+import { ALL, findLive, SHOWN } from './live.js';
 import { getModel, lockModel, type Model } from './models.js';
 import { storedContent } from './release-content.js';
 import { findRelease, type FollowedModel, type ReleaseTag, setNewestRelease } from './release-rows.js';
@@ -39,7 +39,7 @@ export async function createRelease(
   caller.rights.require('push', seen.storage_path);
   // The repository first, as whoever pushes the same tag.
   const repository = await findRepository(transaction, seen.storage_path);
-  const held = await lockModel(transaction, caller.rights, seen.id);
+  const held = await lockModel(transaction, seen);
   const taken = await findRelease(transaction, held.id, name);
   if (taken) throw exists(taken);
   const followed = { id: held.id, repository_id: repository ?? 0, immutable: held.immutable, name: held.storage_path };
@@ -210,10 +210,16 @@ function sameName(before: Release, name: ReleaseTag): boolean {
 async function rename(transaction: Queries, model: FollowedModel, before: Release, name: ReleaseTag): Promise<void> {
   const taken = await findRelease(transaction, model.id, name);
   if (taken && taken.id !== before.id) throw exists(taken);
-  await transaction.query(
-    'update releases set version = $2, quantization = $3, tag = $4, version_order = $5, updated_at = now() where id = $1',
-    [before.id, name.version, name.quantization, name.tag, versionOrder(name.version)],
-  );
+  await transaction
+    .query(
+      'update releases set version = $2, quantization = $3, tag = $4, version_order = $5, updated_at = now() where id = $1',
+      [before.id, name.version, name.quantization, name.tag, versionOrder(name.version)],
+    )
+    .catch((error: unknown) => {
+      // Somebody pushed it meanwhile.
+      if (brokenConstraint(error) !== 'releases_identity') throw error;
+      throw conflict('This version and quantization is there already');
+    });
 }
 
 /** A release with the locks in their order: repository, the tags that mean it, release. */
@@ -251,7 +257,7 @@ export async function removeRelease(transaction: Queries, caller: Caller, id: st
   }
   const { release, model, tags } = await holdRelease(transaction, caller, id, 'delete');
   caller.expect(release);
-  const live = await findLive(transaction, { model: model.id, release: id });
+  const live = await findLive(transaction, { model: model.id, release: id }, force ? ALL : SHOWN);
   if (live.length > 0 && !force) throw conflict(`${release.tag} is deployed`, live);
   const removed = release.digest === null ? [] : await removeTags(transaction, model.repository_id, tags, caller.actor);
   for (const gone of removed)

@@ -33,8 +33,9 @@ export async function contentOf(
   const sizes = new Map<string, number>();
   for (const part of [manifest, ...children])
     for (const { kind, digest: named, size } of part.references) if (kind !== 'subject') sizes.set(named, size);
+  // What an index lists need not be there, so its sizes may be anything.
   let size = 0;
-  for (const value of sizes.values()) size += value;
+  for (const value of sizes.values()) size = Math.min(size + value, Number.MAX_SAFE_INTEGER);
   const unread = config === undefined && wantsConfig(manifest);
   return {
     digest,

@@ -44,7 +44,7 @@ export async function setRelease(
             media_type = excluded.media_type, artifact_type = excluded.artifact_type, size_bytes = excluded.size_bytes,
             facts = excluded.facts, version_order = excluded.version_order, updated_at = now(),
             status = case when r.status in ('draft', 'withdrawn') then 'published' else r.status end
-      where not $12 or r.digest is null or r.status = 'withdrawn' or r.digest = excluded.digest
+      where not $12 or r.digest is null or r.digest = excluded.digest
      returning r.id, exists (select from manifests m where m.repository = $13 and m.subject = $5) as referred`,
     [
       model.id,
@@ -62,14 +62,15 @@ export async function setRelease(
       model.repository_id,
     ],
   );
-  if (!row) throw await immutable(transaction, model, release);
+  if (!row) throw await immutable(transaction, model.id, release);
   await putLayers(transaction, row.id, content.files, actor);
   await attachReferrersOf(transaction, model, row.id, content.digest, row.referred, actor);
   return row.id;
 }
 
-async function immutable(queries: Queries, model: FollowedModel, release: ReleaseTag): Promise<RegistryError> {
-  const found = await findRelease(queries, model.id, release);
+/** Says which digest a release of an immutable model keeps. */
+export async function immutable(queries: Queries, model: string, release: ReleaseTag): Promise<RegistryError> {
+  const found = await findRelease(queries, model, release);
   return new RegistryError(
     'ReleaseImmutable',
     `the releases of this model are immutable, and ${found?.tag ?? release.tag} is ${found?.digest ?? 'another digest'}`,
