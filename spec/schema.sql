@@ -399,6 +399,8 @@ CREATE INDEX audit_logs_repository ON public.audit_logs USING btree (repository,
 CREATE INDEX audit_logs_resource ON public.audit_logs USING btree (resource_id, created_at, id);
 CREATE INDEX audit_logs_resource_type ON public.audit_logs USING btree (resource_type, created_at, id);
 CREATE INDEX deployment_events_deployment ON public.deployment_events USING btree (deployment_id, id);
+CREATE INDEX deployments_by_environment ON public.deployments USING btree (environment, id);
+CREATE INDEX deployments_by_status ON public.deployments USING btree (status, id);
 CREATE INDEX deployments_created ON public.deployments USING btree (created_at, id);
 CREATE INDEX deployments_environment ON public.deployments USING btree (environment, status, created_at, id);
 CREATE INDEX deployments_model ON public.deployments USING btree (model_id, environment, status, deployed_at);
@@ -415,6 +417,8 @@ CREATE INDEX models_created ON public.models USING btree (created_at, id);
 CREATE INDEX models_parameter_count ON public.models USING btree (COALESCE(parameter_count, ('-1'::integer)::bigint), id);
 CREATE INDEX models_tags ON public.models USING gin (tags);
 CREATE INDEX models_updated ON public.models USING btree (updated_at, id);
+CREATE INDEX releases_by_quantization ON public.releases USING btree (lower(COALESCE(quantization, ''::text)), id);
+CREATE INDEX releases_by_status ON public.releases USING btree (status, id);
 CREATE INDEX releases_created ON public.releases USING btree (created_at, id);
 CREATE INDEX releases_digest ON public.releases USING btree (digest, model_id) WHERE (digest IS NOT NULL);
 CREATE INDEX releases_facts ON public.releases USING btree (id) WHERE ((facts IS NULL) AND (digest IS NOT NULL));

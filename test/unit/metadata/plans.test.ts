@@ -19,7 +19,7 @@ const MOST_ROWS = 40 * (LIMIT + 1);
  */
 const MOST_ROWS_WEIGHED = 10_500;
 const WEIGHED =
-  /^(releases|deployments) .*(company|base_model|parameter_count|tags|"deprecated")|^artifacts .*"attached"/;
+  /^(releases|deployments) (.*(company|base_model|parameter_count|tags|"deprecated")|by -?(status|quantization|environment)$)|^artifacts .*"attached"/;
 /** The models that may be read and fit, then the page. */
 const MOST_STATEMENTS = 2;
 const RIGHTS = { everything: EVERYTHING, 'thirty models': THIRTY_MODELS, 'all but the largest model': OTHER_MODELS };
