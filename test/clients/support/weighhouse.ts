@@ -42,6 +42,9 @@ export async function startWeighhouse(options: StartOptions = {}): Promise<Runni
       REGISTRY_DATA_DIR: data,
       REGISTRY_ADMIN_KEY: key,
       REGISTRY_WORKERS: String(workers),
+      // All clients come from one address, and each tries a wrong key.
+      REGISTRY_AUTH_FAILURES_PER_KEY: '1000',
+      REGISTRY_AUTH_FAILURES_PER_ADDRESS: '1000',
       ...registrySettings,
       ...environment,
     },
