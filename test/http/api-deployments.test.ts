@@ -262,7 +262,12 @@ describe('deployments over HTTP', () => {
 
   it('are listed with every filter and order', async () => {
     const model = await told(
-      ask('PATCH', '/models/api-deployments%2Ftwo', { company: 'Deployers', base_model: 'deploy base' }),
+      ask('PATCH', '/models/api-deployments%2Ftwo', {
+        company: 'Deployers',
+        base_model: 'deploy base',
+        parameter_count: '7B',
+        tags: ['deployed', 'chat'],
+      }),
     );
     const release = await releaseOf(ask, 'api-deployments/two', 'v1');
     for (const environment of ['deploy-list-a', 'deploy-list-b'])
@@ -280,6 +285,10 @@ describe('deployments over HTTP', () => {
       ['q=DEPLOY-LIST-B.EXAMPLE%2F100%25', 1],
       [`${q}&company=Deployers&base_model=deploy%20base`, 2],
       [`${q}&company=Others`, 0],
+      [`${q}&parameter_count=7B&tags=deployed,chat`, 2],
+      [`${q}&parameter_count=%3E%3D7000000000`, 2],
+      [`${q}&parameter_count=%3C7B`, 0],
+      [`${q}&tags=deployed&tags=german`, 0],
       [`${q}&version=V1&quantization=`, 2],
       [`${q}&quantization=fp16`, 0],
     ] as const)
