@@ -26,12 +26,14 @@ export interface NewArtifact {
   readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
-/** What can be changed; absent: not said. */
+/** What can be changed, and what a file is, which can't; absent: not said. */
 export interface ArtifactInput {
   readonly name?: string;
   readonly path?: string | null;
   readonly media_type?: string;
   readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly digest?: string;
+  readonly size_bytes?: number;
 }
 
 const OCTETS = 'application/octet-stream';
@@ -153,7 +155,7 @@ async function touchDraft(transaction: Queries, release: string): Promise<void> 
   );
 }
 
-/** Changes an artifact. Path and media type of what is published are fixed. @throws 'Conflict' */
+/** Changes an artifact. Digest and size are fixed, path and media type of what is published as well. @throws 'Conflict' */
 export async function changeArtifact(
   transaction: Queries,
   caller: Caller,
@@ -167,6 +169,11 @@ export async function changeArtifact(
   const { name = before.name, media_type = before.media_type, metadata = before.metadata } = said;
   const path = said.path === undefined ? before.path : said.path;
   const draft = place.release_status === 'draft';
+  const { digest = before.digest, size_bytes = before.size_bytes } = said;
+  if (digest !== before.digest || size_bytes !== before.size_bytes)
+    throw conflict('Digest and size of a file are fixed: add another one', [
+      { type: 'artifact', id, digest: before.digest },
+    ]);
   if (!draft && (path !== before.path || media_type !== before.media_type))
     throw conflict('Path and media type of what is published are fixed', [{ type: 'release', id: before.release_id }]);
   if (draft && path !== before.path) {

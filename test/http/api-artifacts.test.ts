@@ -247,14 +247,17 @@ describe('artifacts over HTTP', () => {
       200,
     );
     expect(await faultsOf(ask('PATCH', `/artifacts/${two.id}`, { path: null }))).to.deep.equal(['body.path']);
-    expect(
-      await faultsOf(ask('PATCH', `/artifacts/${two.id}`, { digest: one.digest, kind: 'attached' })),
-    ).to.deep.equal(['body.digest', 'body.kind']);
+    expect(await faultsOf(ask('PATCH', `/artifacts/${two.id}`, { format: 'gguf', kind: 'attached' }))).to.deep.equal([
+      'body.format',
+      'body.kind',
+    ]);
+    expect((await ask('PATCH', `/artifacts/${two.id}`, { digest: one.digest })).status, 'of a draft').to.equal(409);
     const put = await told(ask('PUT', `/artifacts/${one.id}`, { name: 'B' }));
     expect(put).to.deep.include({ name: 'B', path: 'sub/a.gguf', metadata: {} });
 
     const fixed = (await files(await published()))[0] ?? {};
-    for (const input of [{ path: 'other' }, { media_type: 'text/plain' }, { path: null }])
+    const others = [{ path: 'other' }, { media_type: 'text/plain' }, { path: null }];
+    for (const input of [...others, { digest: one.digest }, { size_bytes: 1 + (fixed.size_bytes as number) }])
       expect((await ask('PATCH', `/artifacts/${fixed.id}`, input)).status, JSON.stringify(input)).to.equal(409);
     expect((await ask('DELETE', `/artifacts/${fixed.id}`)).status).to.equal(409);
     const described = await told(ask('PATCH', `/artifacts/${fixed.id}`, { name: 'described', metadata: { b: 2 } }));

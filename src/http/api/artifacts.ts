@@ -29,18 +29,7 @@ export interface ArtifactRoutesOptions extends BlobSenderOptions {
   readonly reads: ReadObserver;
 }
 
-const FIXED = [
-  'id',
-  'release_id',
-  'kind',
-  'digest',
-  'size_bytes',
-  'checksum',
-  'format',
-  'created_by',
-  'created_at',
-  'updated_at',
-];
+const FIXED = ['id', 'release_id', 'kind', 'checksum', 'format', 'created_by', 'created_at', 'updated_at'];
 
 /** The handlers of artifacts: files of releases, and what is attached to them. */
 export function artifactHandlers(metadata: Metadata, { registry, reads, ...options }: ArtifactRoutesOptions) {
