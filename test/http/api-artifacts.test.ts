@@ -195,6 +195,17 @@ describe('artifacts over HTTP', () => {
     expect((await ask('GET', `/artifacts/${artifact.id}`)).status).to.equal(404);
   });
 
+  it('are answered alike to a repeated Idempotency-Key, also when their release is gone', async () => {
+    const release = await draft();
+    const digest = await pushBlob(server, PLACE, Buffer.from('once'));
+    const input = { release_id: release.id, digest, name: 'once.bin' };
+    const once = { headers: { 'idempotency-key': 'artifact-1' } };
+    const first = await told(ask('POST', '/artifacts', input, once), 201);
+    await told(ask('DELETE', `/releases/${release.id}`), 204);
+    expect(await told(ask('POST', '/artifacts', input, once), 201)).to.deep.equal(first);
+    expect(await faultsOf(ask('POST', '/artifacts', input))).to.deep.equal(['body.release_id']);
+  });
+
   it('come with what a client attaches, and go with its manifest', async () => {
     const release = await published();
     const bytes = Buffer.from('signed off');

@@ -52,6 +52,9 @@ export function artifactHandlers(metadata: Metadata, { registry, reads, ...optio
   }
 
   async function add(ctx: Context, input: NewArtifact, once: ReturnType<typeof repeatable>): Promise<void> {
+    // A repeated request is answered alike, whatever became of the release since.
+    const known = await metadata.findAnswer(once);
+    if (known) return sendAnswer(ctx, known);
     const caller = callerOf(ctx, metadata.record);
     const release = await metadata.read((queries) => placeOf(queries, caller, input.release_id));
     if (release.status !== 'draft') await putEmptyConfig(registry, caller, release.image_repository);
