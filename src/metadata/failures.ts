@@ -33,6 +33,20 @@ export function invalidField(field: string, msg: string, type = 'value_error'): 
   return invalid({ loc: ['body', field], msg, type });
 }
 
+/** What these checks find wrong, all of it at once. Other failures are thrown. */
+export async function faultsOf(...checks: readonly (() => unknown)[]): Promise<Issue[]> {
+  const issues: Issue[] = [];
+  for (const check of checks) {
+    try {
+      await check();
+    } catch (error) {
+      if (!isFailure(error, 'Invalid')) throw error;
+      issues.push(...((error.detail?.issues ?? []) as readonly Issue[]));
+    }
+  }
+  return issues;
+}
+
 /** The body's field `digest`, read. @throws 'Invalid' */
 export function digestField(text: string): Digest {
   try {

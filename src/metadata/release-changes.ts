@@ -4,23 +4,21 @@ import type { RepositoryName, Tag } from '../oci/name.js';
 import { findRepository } from '../registry/repositories.js';
 import { removeTags } from '../registry/tag-rows.js';
 import { putTag } from './put-tag.js';
-import { readTag, spellings, tagOf } from '../weights/tag.js';
+import { spellings } from '../weights/tag.js';
 import { versionOrder } from '../weights/version.js';
 import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
-import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
+import { conflict, digestField, faultsOf, invalid, invalidField, notFound } from './failures.js';
 import { ALL, findLive, SHOWN } from './live.js';
 import { getModel, lockModel, type Model } from './models.js';
+import { identityOf, type ReleaseNames } from './release-identity.js';
 import { storedContent } from './release-content.js';
 import { findRelease, type FollowedModel, type ReleaseTag, setNewestRelease } from './release-rows.js';
 import { getRelease, type Release } from './releases.js';
 import type { Caller } from './rights.js';
 
 /** What a caller writes of a release; absent: not said. */
-export interface ReleaseInput {
-  readonly version?: string;
-  readonly quantization?: string | null;
-  readonly tag?: string;
+export interface ReleaseInput extends ReleaseNames {
   readonly digest?: string | null;
   readonly release_notes?: string | null;
   readonly metadata?: Readonly<Record<string, unknown>>;
@@ -34,21 +32,27 @@ export async function createRelease(
   model: string,
   input: ReleaseInput,
 ): Promise<Release> {
-  const name = identityOf(input);
   const seen = await getModel(transaction, caller.rights, model);
   caller.rights.require('push', seen.storage_path);
   // The repository first, as whoever pushes the same tag.
   const repository = await findRepository(transaction, seen.storage_path);
+  const digest = typeof input.digest === 'string' ? digestField(input.digest) : undefined;
+  const faults = await faultsOf(
+    () => identityOf(input),
+    () => checkStatus(input, digest === undefined ? ['draft'] : ['published', 'deprecated']),
+    () => digest && contentToRelease(transaction, repository ?? 0, digest),
+  );
+  if (faults.length > 0) throw invalid(...faults);
+  const name = identityOf(input);
   const held = await lockModel(transaction, seen);
   const taken = await findRelease(transaction, held.id, name);
   if (taken) throw exists(taken);
   const followed = { id: held.id, repository_id: repository ?? 0, immutable: held.immutable, name: held.storage_path };
-  const digest = typeof input.digest === 'string' ? digestField(input.digest) : undefined;
   const id =
     digest === undefined
       ? await insertDraft(transaction, caller, held, name)
       : await tagAndSet(transaction, caller, followed, name, digest);
-  await writeRest(transaction, id, input, digest === undefined ? ['draft'] : ['published', 'deprecated']);
+  await writeRest(transaction, id, input);
   const release = await getRelease(transaction, caller.rights, id);
   await audit(transaction, caller, 'release.create', { after: release }, release);
   return release;
@@ -56,41 +60,6 @@ export async function createRelease(
 
 function exists(taken: { id: string; tag: string; status: string }): Error {
   return conflict('This version and quantization is there already', [{ type: 'release', ...taken }]);
-}
-
-/** The tag of a release as it was asked for. @throws 'Invalid' if version, quantization and tag don't say the same. */
-export function identityOf(input: Pick<ReleaseInput, 'version' | 'quantization' | 'tag'>): ReleaseTag {
-  const { version, quantization } = input;
-  if (input.tag === undefined && version === undefined)
-    throw invalid({ loc: ['body', 'version'], msg: 'version or tag is needed', type: 'missing' });
-  const tag = input.tag ?? tagOf(version ?? '', quantization ?? null);
-  const field = input.tag === undefined ? 'version' : 'tag';
-  if (typeof quantization === 'string' && !isLabel(quantization))
-    throw invalidField('quantization', `${quantization} is no quantization that is known here`);
-  const meaning = readTag(tag);
-  if (meaning.kind !== 'release')
-    throw invalidField(
-      field,
-      `the tag ${tag} would be no release: a version begins with a digit, or v and a digit, or the tag ends with a known quantization`,
-    );
-  if (version !== undefined && meaning.version.toLowerCase() !== version.toLowerCase())
-    throw invalidField(
-      field,
-      `the tag ${tag} means version ${meaning.version || '(none)'}, not ${version || '(none)'}`,
-    );
-  const label = meaning.quantization?.toLowerCase() ?? null;
-  if ((version !== undefined || quantization !== undefined) && label !== (quantization?.toLowerCase() ?? null))
-    if (quantization !== undefined || input.tag === undefined)
-      throw invalidField(
-        input.tag === undefined ? 'quantization' : 'tag',
-        `the tag ${tag} means quantization ${meaning.quantization ?? '(none)'}, not ${quantization ?? '(none)'}`,
-      );
-  return { tag, version: meaning.version, quantization: meaning.quantization };
-}
-
-function isLabel(text: string): boolean {
-  const meaning = readTag(text);
-  return meaning.kind === 'release' && meaning.version === '' && meaning.quantization !== null;
 }
 
 async function insertDraft(transaction: Queries, caller: Caller, model: Model, name: ReleaseTag): Promise<string> {
@@ -111,23 +80,28 @@ async function tagAndSet(
   name: ReleaseTag,
   digest: Digest,
 ): Promise<string> {
-  const content = await storedContent(transaction, model.repository_id, digest);
-  if (!content) throw invalidField('digest', "no manifest of the model's repository has this digest");
-  if (content.subject !== null)
-    throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
+  const content = await contentToRelease(transaction, model.repository_id, digest);
   await putTag(transaction, caller, model, name.tag as Tag, digest);
   return await setNewestRelease(transaction, model, name, content, caller.actor);
 }
 
-/** What is no identity. @throws 'Invalid' for a status that it can't have */
-async function writeRest(
-  transaction: Queries,
-  id: string,
-  input: ReleaseInput,
-  statuses: readonly Release['status'][],
-): Promise<void> {
-  if (input.status !== undefined && !statuses.includes(input.status))
+/** What a digest comes to as a release. @throws 'Invalid' */
+async function contentToRelease(queries: Queries, repository: number, digest: Digest) {
+  const content = await storedContent(queries, repository, digest);
+  if (!content) throw invalidField('digest', "no manifest of the model's repository has this digest");
+  if (content.subject !== null)
+    throw invalidField('digest', 'this manifest refers to another one (subject): it is no release');
+  return content;
+}
+
+/** @throws 'Invalid' for a status that it can't have */
+function checkStatus({ status }: ReleaseInput, statuses: readonly Release['status'][]): void {
+  if (status !== undefined && !statuses.includes(status))
     throw invalidField('status', `one of ${statuses.join(', ')}`, 'enum');
+}
+
+/** What is no identity. */
+async function writeRest(transaction: Queries, id: string, input: ReleaseInput): Promise<void> {
   const { release_notes, metadata, status } = input;
   await transaction.query(
     `update releases set release_notes = case when $2 then $3 else release_notes end,
@@ -157,21 +131,26 @@ export async function changeRelease(
   const { model, release: before } = held;
   caller.expect(before);
   const said = how === 'merge' ? input : replacing(before, input);
-  const name = renamed(before, said);
   const draft = before.status === 'draft';
+  const digest = typeof said.digest === 'string' ? digestField(said.digest) : undefined;
+  // Its tag went when it was withdrawn: to be pulled again it needs a manifest again.
+  const revived = !draft && held.tags.length === 0 && said.status !== undefined && said.status !== 'withdrawn';
+  const moves = digest !== undefined && (digest !== before.digest || revived);
+  const faults = await faultsOf(
+    () => renamed(before, said),
+    () => checkStatus(said, draft && !moves ? ['draft'] : ['published', 'deprecated', 'withdrawn']),
+    () => moves && contentToRelease(transaction, model.repository_id, digest),
+  );
+  if (faults.length > 0) throw invalid(...faults);
+  const name = renamed(before, said);
   if (!sameName(before, name)) {
     if (!draft) throw conflict('Version, quantization and tag of a published release are fixed');
     await rename(transaction, model, before, name);
   }
-  const digest = typeof said.digest === 'string' ? digestField(said.digest) : undefined;
   if (said.digest === null && !draft) throw conflict('A published release has a digest');
-  // Its tag went when it was withdrawn: to be pulled again it needs a manifest again.
-  const revived = !draft && held.tags.length === 0 && said.status !== undefined && said.status !== 'withdrawn';
-  const moves = digest !== undefined && (digest !== before.digest || revived);
   if (revived && !moves) throw conflict(`The tag ${before.tag} is gone; say which digest it is to have`);
   if (moves) await tagAndSet(transaction, caller, { ...model, name: before.image_repository }, name, digest);
-  const published = !draft || moves;
-  await writeRest(transaction, id, said, published ? ['published', 'deprecated', 'withdrawn'] : ['draft']);
+  await writeRest(transaction, id, said);
   const release = await getRelease(transaction, caller.rights, id);
   await audit(transaction, caller, 'release.update', { before, after: release }, release);
   return release;

@@ -86,6 +86,21 @@ describe('releases over HTTP', () => {
     expect(
       await faultsOf(ask('POST', '/releases', { model_id: 'x', version: 'a b', tag: '', bogus: 1 })),
     ).to.deep.equal(['body.bogus', 'body.model_id', 'body.tag', 'body.version']);
+    const digest = `sha256:${'0'.repeat(64)}`;
+    for (const [input, places] of [
+      [{ version: 'v9', quantization: 'fp17', status: 'withdrawn', digest }, ['digest', 'quantization', 'status']],
+      [{ version: 'v8', quantization: 'fp17', tag: 'v9', status: 'published' }, ['quantization', 'status', 'tag']],
+      [{ tag: 'latest', digest }, ['digest', 'tag']],
+    ] as const)
+      expect(await faultsOf(ask('POST', '/releases', { model_id: model.id, ...input }))).to.deep.equal(
+        places.map((place) => `body.${place}`),
+      );
+    const { id } = await draft({ version: 'v8.9' });
+    for (const method of ['PATCH', 'PUT']) {
+      const input = { version: 'latest', digest, status: 'draft' };
+      const wrong = await faultsOf(ask(method, `/releases/${id}`, input));
+      expect(wrong, method).to.deep.equal(['body.digest', 'body.status', 'body.version']);
+    }
     const both = { model_id: model.id, image_id: randomUUID(), version: 'v9' };
     expect(await faultsOf(ask('POST', '/releases', both))).to.deep.equal(['body.image_id']);
     expect((await ask('POST', '/releases', { model_id: randomUUID(), version: 'v9' })).status).to.equal(404);
