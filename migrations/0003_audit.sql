@@ -22,6 +22,9 @@ create index audit_logs_action on audit_logs (action, created_at, id);
 create index audit_logs_resource_type on audit_logs (resource_type, created_at, id);
 create index audit_logs_resource on audit_logs (resource_id, created_at, id);
 create index audit_logs_repository on audit_logs (repository, created_at, id) where repository is not null;
+-- What the events of a model show: of a busy repository the least.
+create index audit_logs_events on audit_logs (repository, created_at, id)
+  where repository is not null and resource_type <> 'blob' and action <> 'manifest.pull';
 
 -- Each seals the rows first_id … last_id: a sha256 over the former seal's and over them (metadata/seals.ts).
 create table audit_seals (

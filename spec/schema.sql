@@ -395,6 +395,7 @@ CREATE INDEX artifacts_release ON public.artifacts USING btree (release_id, kind
 CREATE INDEX audit_logs_action ON public.audit_logs USING btree (action, created_at, id);
 CREATE INDEX audit_logs_actor ON public.audit_logs USING btree (actor, created_at, id);
 CREATE INDEX audit_logs_created ON public.audit_logs USING btree (created_at, id);
+CREATE INDEX audit_logs_events ON public.audit_logs USING btree (repository, created_at, id) WHERE ((repository IS NOT NULL) AND (resource_type <> 'blob'::text) AND (action <> 'manifest.pull'::text));
 CREATE INDEX audit_logs_repository ON public.audit_logs USING btree (repository, created_at, id) WHERE (repository IS NOT NULL);
 CREATE INDEX audit_logs_resource ON public.audit_logs USING btree (resource_id, created_at, id);
 CREATE INDEX audit_logs_resource_type ON public.audit_logs USING btree (resource_type, created_at, id);

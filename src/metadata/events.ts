@@ -2,7 +2,7 @@ import type { Queries } from '../database/connect.js';
 import { Conditions, type Page, type PageQuery, readPage } from '../database/pages.js';
 import type { RepositoryName } from '../oci/name.js';
 
-/** What happened to a model and in its repository: the record but for its blobs, without where it was done from. */
+/** What was changed of a model and in its repository: the record but for blobs and reads, without where it was done from. */
 export interface ModelEvent {
   readonly id: number;
   readonly actor: string;
@@ -16,7 +16,7 @@ export interface ModelEvent {
   readonly created_at: Date;
 }
 
-/** A page of what happened in a repository, the newest first. */
+/** A page of what was changed in a repository, the newest first. */
 export async function listEvents(
   queries: Queries,
   repository: RepositoryName,
@@ -26,8 +26,11 @@ export async function listEvents(
     columns:
       'l.id, l.actor, l.actor_name, l.action, l.resource_type, l.resource_id, l.repository, l.details, l.request_id, l.created_at',
     from: 'audit_logs l',
-    // Blobs come before the manifest that tells of them.
-    conditions: new Conditions().add('l.repository = ?', repository).say(`l.resource_type <> 'blob'`),
+    // Blobs come before the manifest that tells of them; who pulled is no change, and for admins alone. As the index says it.
+    conditions: new Conditions()
+      .add('l.repository = ?', repository)
+      .say(`l.resource_type <> 'blob'`)
+      .say(`l.action <> 'manifest.pull'`),
     sorts: { created_at: { expression: 'l.created_at', type: 'timestamptz' } },
     defaultSort: '-created_at',
     id: 'l.id',

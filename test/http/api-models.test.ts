@@ -359,6 +359,7 @@ describe('models over HTTP', () => {
     expect(events.at(-1)).to.include({ action: 'model.create', resource_id: model.id });
     expect(events.map((event) => event.action)).to.include('manifest.push');
     expect(events[0]).not.to.have.any.keys('ip_address', 'user_agent');
+    expect(events.map((event) => event.action)).not.to.include('blob.push');
     expect(events.map((event) => event.id)).to.deep.equal(
       [...new Set(events.map((event) => event.id))].sort((a, b) => b - a),
     );

@@ -190,6 +190,23 @@ describe('the record of requests', () => {
     expect(pulls).to.have.length(8);
   });
 
+  it('does not tell who pulled among the events of a model', async () => {
+    const name = 'read/a/model';
+    const made = await server.request('POST', '/api/v1/models', {
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ name, storage_path: name }),
+    });
+    expect(made.status).to.equal(201);
+    await pushImage(server, name, 'v1');
+    await (await server.request('GET', `/v2/${name}/manifests/v1`)).arrayBuffer();
+    await until('the pull is written down', async () =>
+      (await newest()).some((row) => row.action === 'manifest.pull' && row.repository === name),
+    );
+    const events = await server.request('GET', `/api/v1/models/${encodeURIComponent(name)}/events`);
+    const { items } = (await events.json()) as { items: { action: string }[] };
+    expect(items.map(({ action }) => action)).to.deep.equal(['manifest.push', 'model.create']);
+  });
+
   it('has the last pulls before a registry ends', async () => {
     await pushImage(server, 'read/last', 'v1');
     await (await server.request('GET', '/v2/read/last/manifests/v1')).arrayBuffer();

@@ -3,8 +3,10 @@ import { expect } from 'chai';
 import { connect, type Database, type Queries } from '../../../src/database/connect.js';
 import { listAliases } from '../../../src/metadata/aliases.js';
 import { listDeployments, listEnvironments } from '../../../src/metadata/deployments.js';
+import { listEvents } from '../../../src/metadata/events.js';
 import { isFailure } from '../../../src/errors.js';
 import { latestRelease, listReleases, readMatrix } from '../../../src/metadata/releases.js';
+import type { RepositoryName } from '../../../src/oci/name.js';
 import { ALIASES, ENVIRONMENTS, fillCatalog, idOf, MODELS, RELEASES, repositoryOf } from '../../support/catalog.js';
 import { EVERYTHING, listCases, OTHER_MODELS, THIRTY_MODELS } from '../../support/catalog-pages.js';
 import { type Cost, explain, Listening } from '../../support/plans.js';
@@ -169,6 +171,23 @@ describe('the lists of a large registry', function () {
       // The largest has half of all releases: then the whole table is read.
       expect(costs[0]?.rows, costs[0]?.plan).to.be.at.most(model === 1 ? 2 * RELEASES : releases);
     }
+  });
+
+  it('tells what was changed in a repository without going through its pulls', async () => {
+    const repository = repositoryOf(5) as RepositoryName;
+    await database.query(
+      `insert into audit_logs (actor, actor_name, action, resource_type, resource_id, repository, ip_address, user_agent, request_id)
+       select 'key', 'name', 'manifest.pull', 'manifest', 'm', $1, '', '', '' from generate_series(1, 20000)`,
+      [repository],
+    );
+    await database.query('analyze audit_logs');
+    const costs = await costsOf(async (queries) => {
+      const { items } = await listEvents(queries, repository, { limit: LIMIT });
+      expect(items.map((event) => event.action))
+        .to.include('manifest.push')
+        .and.not.include('manifest.pull');
+    });
+    expect(Math.max(...costs.map((cost) => cost.rows)), costs[0]?.plan).to.be.at.most(MOST_ROWS);
   });
 
   it('counts the deployments of every environment by an index', async () => {
