@@ -173,6 +173,7 @@ create table api_keys (
   last_used_at timestamptz,
   created_at timestamptz not null default now()
 );
+create index api_keys_created on api_keys (created_at, id);
 
 -- Which repositories everybody may pull from, or only those with a grant; the most specific pattern decides.
 create table visibility (

@@ -386,6 +386,7 @@ alter table tags add constraint tags_manifest FOREIGN KEY (repository, digest) R
 alter table uploads add constraint uploads_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table uploads add constraint uploads_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 
+CREATE INDEX api_keys_created ON public.api_keys USING btree (created_at, id);
 CREATE INDEX artifacts_attached ON public.artifacts USING btree (created_at, id) WHERE (kind = 'attached'::text);
 CREATE INDEX artifacts_blob ON public.artifacts USING btree (repository, blob) WHERE (blob IS NOT NULL);
 CREATE INDEX artifacts_created ON public.artifacts USING btree (created_at, id);

@@ -115,11 +115,13 @@ export function addModelFilters(
   filters: Pick<ModelFilters, 'company' | 'base_model' | 'parameter_count' | 'tags'>,
 ): Conditions {
   const range = filters.parameter_count === undefined ? {} : rangeOf(filters.parameter_count);
+  // As the index has it; a model of which nothing is said is in no range.
+  const count = 'coalesce(m.parameter_count, -1)';
   return conditions
     .add(`coalesce(m.company, '') = ?`, filters.company)
     .add(`coalesce(m.base_model, '') = ?`, filters.base_model)
-    .add('m.parameter_count >= ?', range.min)
-    .add('m.parameter_count <= ?', range.max)
+    .add(`${count} >= ?`, range.min ?? (range.max === undefined ? undefined : 0))
+    .add(`${count} <= ?`, range.max)
     .add('m.tags @> ?::jsonb', filters.tags === undefined ? undefined : JSON.stringify(filters.tags));
 }
 

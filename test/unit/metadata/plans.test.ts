@@ -2,8 +2,10 @@
 import { expect } from 'chai';
 import { connect, type Database, type Queries } from '../../../src/database/connect.js';
 import { listAliases } from '../../../src/metadata/aliases.js';
+import { listKeyPage } from '../../../src/auth/key-admin.js';
 import { listDeployments, listEnvironments } from '../../../src/metadata/deployments.js';
 import { listEvents } from '../../../src/metadata/events.js';
+import { listModels } from '../../../src/metadata/models.js';
 import { isFailure } from '../../../src/errors.js';
 import { latestRelease, listReleases, readMatrix } from '../../../src/metadata/releases.js';
 import type { RepositoryName } from '../../../src/oci/name.js';
@@ -170,6 +172,43 @@ describe('the lists of a large registry', function () {
       expect(costs).to.have.length(1);
       // The largest has half of all releases: then the whole table is read.
       expect(costs[0]?.rows, costs[0]?.plan).to.be.at.most(model === 1 ? 2 * RELEASES : releases);
+    }
+  });
+
+  it('can find models by every filter of theirs through an index', async () => {
+    for (const filters of [
+      { company: 'company-7' },
+      { base_model: 'base-3' },
+      { parameter_count: '7B' },
+      { parameter_count: '>=99B' },
+      { parameter_count: '<3B' },
+      { tags: ['rare-17'] },
+    ]) {
+      const listening = new Listening(database);
+      await listModels(listening, EVERYTHING, filters, { limit: LIMIT });
+      // A thousand models are read from end to end as fast, and mostly are.
+      const costs = await database.transaction(async (transaction) => {
+        for (const order of ['seqscan', 'indexscan']) await transaction.query(`set local enable_${order} = off`);
+        return await Promise.all(listening.statements.map((statement) => explain(transaction, statement)));
+      });
+      const plans = costs.map((cost) => cost.plan).join('\n');
+      expect(plans, JSON.stringify(filters)).to.match(
+        /Bitmap Index Scan models_(company|base_model|parameter_count|tags)/,
+      );
+    }
+  });
+
+  it('lists keys by an index', async () => {
+    await database.query(
+      `insert into api_keys (name, key_prefix, key_hash, created_at)
+       select 'key ' || n, 'k' || n, 'hash ' || n, now() - make_interval(secs => n) from generate_series(1, 20000) n`,
+    );
+    await database.query('analyze api_keys');
+    for (const filters of [{}, { is_active: true }]) {
+      const costs = await costsOf(async (queries) => {
+        expect((await listKeyPage(queries, filters, { limit: LIMIT })).items).to.have.length(LIMIT);
+      });
+      expect(scannedBy(costs)).to.deep.equal([]);
     }
   });
 
