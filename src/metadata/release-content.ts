@@ -7,7 +7,9 @@ import type { TagMeaning } from '../weights/tag.js';
 /** What a manifest comes to as a release. Sizes in bytes. */
 export interface ReleaseContent {
   readonly digest: Digest;
+  /** At most 255 characters. */
   readonly mediaType: string;
+  /** At most 255 characters. */
   readonly artifactType: string | null;
   /** Everything that the manifest names, each digest once. */
   readonly size: number;
@@ -16,6 +18,9 @@ export interface ReleaseContent {
   facts(tag: TagMeaning): Facts | null;
   readonly subject: Digest | null;
 }
+
+/** What the columns hold; no push fails for the rest. */
+const LONGEST_TYPE = 255;
 
 /** What was pushed has passed the limits of its day; those of today must not make it unreadable. */
 const STORED = { maxBytes: Number.MAX_SAFE_INTEGER, maxDepth: 1000, maxDescriptors: Number.MAX_SAFE_INTEGER };
@@ -39,8 +44,8 @@ export async function contentOf(
   const unread = config === undefined && wantsConfig(manifest);
   return {
     digest,
-    mediaType: manifest.mediaType,
-    artifactType: manifest.artifactType ?? null,
+    mediaType: manifest.mediaType.slice(0, LONGEST_TYPE),
+    artifactType: manifest.artifactType?.slice(0, LONGEST_TYPE) ?? null,
     size,
     files: parts.flatMap((part) => filesOf(part, part === manifest ? config : undefined)),
     facts: (tag) => (unread ? null : factsOf(manifest, config, tag)),

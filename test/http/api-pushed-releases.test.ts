@@ -88,6 +88,14 @@ describe('releases by push', () => {
     expect((await tagsOf('api-pushed/parts')).sort()).to.deep.equal(['2024.1', 'Q4_K_M']);
   });
 
+  it('are there whatever a manifest calls itself, as much of it as a column holds', async () => {
+    const long = `application/${'x'.repeat(300)}`;
+    const files = { 'model.gguf': 'of a long name' };
+    await pushFiles(server, 'api-pushed/long', 'v1-fp16', files, { artifactType: long });
+    const { artifact_type } = await releaseOf(ask, 'api-pushed/long', 'v1-fp16');
+    expect(artifact_type).to.equal(long.slice(0, 255));
+  });
+
   it('are none under tags of tools, and of manifests that refer to another', async () => {
     const subject = await pushFiles(server, 'api-pushed/none', 'v1', { 'model.gguf': 'of none' });
     const more = { subject: descriptorOf(subject, IMAGE) };
