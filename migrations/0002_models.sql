@@ -131,7 +131,8 @@ create table artifacts (
   constraint artifacts_blob foreign key (repository, blob) references repository_blobs (repository, digest),
   constraint artifacts_blob_whole check ((repository is null) = (blob is null))
 );
-create unique index artifacts_draft_path on artifacts (release_id, path) where blob is not null;
+-- By their digest: a path may be longer than what a row of an index holds.
+create unique index artifacts_draft_path on artifacts (release_id, sha256(path::bytea)) where blob is not null;
 create index artifacts_release on artifacts (release_id, kind, position, id);
 create index artifacts_created on artifacts (created_at, id);
 create index artifacts_digest on artifacts (digest);

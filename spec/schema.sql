@@ -439,6 +439,6 @@ CREATE INDEX tags_folded ON public.tags USING btree (repository, lower(name));
 CREATE INDEX tags_words ON public.tags USING btree (repository, name) WHERE (name !~ '^[vV]?[0-9]'::text);
 CREATE INDEX uploads_actor ON public.uploads USING btree (actor) WHERE (committed_digest IS NULL);
 CREATE INDEX uploads_expiry ON public.uploads USING btree (expires_at);
-CREATE UNIQUE INDEX artifacts_draft_path ON public.artifacts USING btree (release_id, path) WHERE (blob IS NOT NULL);
+CREATE UNIQUE INDEX artifacts_draft_path ON public.artifacts USING btree (release_id, sha256((path)::bytea)) WHERE (blob IS NOT NULL);
 CREATE UNIQUE INDEX deployments_active ON public.deployments USING btree (model_id, environment) WHERE (status = 'active'::text);
 CREATE UNIQUE INDEX releases_identity ON public.releases USING btree (model_id, lower(version), lower(COALESCE(quantization, ''::text)));

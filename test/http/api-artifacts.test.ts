@@ -131,6 +131,14 @@ describe('artifacts over HTTP', () => {
     expect(await told(ask('GET', `/releases/${release.id}`))).to.include({ size_bytes: 6, status: 'draft' });
   });
 
+  it('have paths as long as a path may be, in any script', async () => {
+    const release = await draft();
+    // Of three bytes each, and none like the one before it.
+    const path = String.fromCodePoint(...Array.from({ length: 1024 }, (_, nth) => 0x4e00 + ((nth * 7919) % 20_000)));
+    expect(await told(add(release, 'far', { path, name: 'far' }), 201)).to.include({ path });
+    await told(add(release, 'twice', { path, name: 'far' }), 409);
+  });
+
   it('need a release, a blob that is there, and a name', async () => {
     const release = await draft();
     const digest = await pushBlob(server, PLACE, Buffer.from('there'));
