@@ -24,7 +24,6 @@ import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
-import { madeKeyId } from './admin-key.js';
 import { askPrimary } from './ask-primary.js';
 import { auditAccess, endSessions } from './audit-access.js';
 import { auditedReads } from './audited-reads.js';
@@ -34,7 +33,7 @@ import { loadContract, loadDocs } from './contract-files.js';
 import { departOnRequest } from './departure.js';
 import { addressError } from './listen-address.js';
 import { workerMetrics } from './metrics-worker.js';
-import type { FromWorker, ToWorker } from './worker-messages.js';
+import type { FromWorker, ToServe, ToWorker } from './worker-messages.js';
 
 const RECORDING_MS = 5_000;
 
@@ -45,21 +44,28 @@ const RECORDING_MS = 5_000;
 export async function runAsWorker(config: Config, log: Log): Promise<void> {
   // Ctrl-C and the end of a terminal reach the whole process group; the primary decides what becomes of workers.
   process.on('SIGINT', () => undefined).on('SIGHUP', () => undefined);
-  const databaseUrl = new Promise<string>((resolve) => {
+  const told = new Promise<ToServe>((resolve) => {
     process.on('message', (message: ToWorker) => {
-      if (typeof message === 'object' && 'databaseUrl' in message) resolve(message.databaseUrl);
+      if (typeof message === 'object' && 'databaseUrl' in message) resolve(message);
     });
   });
   const tell = (message: FromWorker) => process.send?.(message);
   tell('loaded');
-  tell({ serving: await runWorker({ ...config, databaseUrl: await databaseUrl }, log) });
+  const { databaseUrl, madeKey } = await told;
+  tell({ serving: await runWorker({ ...config, databaseUrl }, madeKey, log) });
 }
 
 /**
  * One process that serves; any number of them are equals. Ends when the primary says so or is gone.
+ * @param madeKey id of the key that a start makes where there is none
  * @returns where it listens. @throws Error in words for the operator, if it can't listen or has no certificate to serve.
  */
-export async function runWorker(config: Config, log: Log, pause: PausePoint = () => undefined): Promise<AddressInfo> {
+export async function runWorker(
+  config: Config,
+  madeKey: string,
+  log: Log,
+  pause: PausePoint = () => undefined,
+): Promise<AddressInfo> {
   const database = connect({ url: config.databaseUrl, pool: config.databasePool, timeout: config.databaseTimeout });
   const listener = listen(config.databaseUrl, log);
   const budget = new MemoryBudget(config.uploadMemory);
@@ -99,7 +105,7 @@ export async function runWorker(config: Config, log: Log, pause: PausePoint = ()
     keys: {
       hashSecret: (secret) => authenticator.hashSecret(secret, config.bcryptCost),
       observers: [auditAccess, endSessions],
-      made: madeKeyId(config),
+      made: madeKey,
     },
     ...primary,
     authenticator,

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
+import { madeKeyId } from './admin-key.js';
 import { Place, send, serves } from './place.js';
 import type { FromWorker } from './worker-messages.js';
 
@@ -16,6 +17,7 @@ export class Workers {
   readonly #databaseUrl: Promise<string>;
   #sendUrl: (url: string) => void = () => undefined;
   readonly #patienceMs: number;
+  readonly #madeKey: string;
   readonly #log: Log;
   /** The renewal that is under way, behind the start. */
   #renewal: Promise<void>;
@@ -32,6 +34,7 @@ export class Workers {
       this.#started = resolve;
     });
     this.#patienceMs = (config.drainDelay + config.drainTimeout) * 1000 + EXIT_MS;
+    this.#madeKey = madeKeyId(config);
     this.#log = log;
     // Workers accept for themselves. Node's round robin hands connections over from the primary, and one that is under
     // way to a worker that dies (or hangs) is never closed nor given to another: its client waits for ever.
@@ -68,10 +71,11 @@ export class Workers {
   }
 
   #fork(): Worker {
-    // The key is the primary's affair; an empty variable counts as not set.
+    // The key is the primary's affair, which tells its id alone; an empty variable counts as not set.
+    const madeKey = this.#madeKey;
     const worker = cluster.fork({ REGISTRY_ADMIN_KEY: '' });
     worker.on('message', (message: FromWorker) => {
-      if (message === 'loaded') void this.#databaseUrl.then((databaseUrl) => send(worker, { databaseUrl }));
+      if (message === 'loaded') void this.#databaseUrl.then((databaseUrl) => send(worker, { databaseUrl, madeKey }));
     });
     return worker;
   }

@@ -323,4 +323,18 @@ describe('the keys of the metadata API', function () {
       await alone.dispose();
     }
   });
+
+  it('can’t be removed by whatever id the operator gave the one that the start makes', async () => {
+    const key = 'wh_ops_chosen-by-the-operator';
+    const chosen = await startServer({ environment: { REGISTRY_ADMIN_KEY: key } });
+    try {
+      const own = (await api<{ items: Key[] }>(chosen, 'GET', '/api-keys', { key })).body.items[0];
+      expect(own?.key_prefix).to.equal('ops');
+      const second = await api<Key>(chosen, 'POST', '/api-keys', { key, body: { name: 'second', grants: ADMIN } });
+      const refused = await api(chosen, 'DELETE', `/api-keys/${own?.id}`, { key: second.body.key });
+      expect(refused.status).to.equal(409);
+    } finally {
+      await chosen.dispose();
+    }
+  });
 });
