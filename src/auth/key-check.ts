@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { compare, hash } from 'bcrypt';
-import { isFailure, RegistryError } from '../errors.js';
+import { RegistryError } from '../errors.js';
 import type { KeyRow, KeyRows } from './key-rows.js';
 import { MAX_SECRET_BYTES, parseKey } from './key-text.js';
 import type { Throttle } from './throttle.js';
@@ -81,46 +81,45 @@ export class KeyCheck {
 
   /** Hashes the secret of a new key, in turn with the checks. `cost` is bcrypt's. @throws 'TooManyRequests' */
   async hash(secret: string, cost: number): Promise<string> {
-    return await this.#inTurn(() => hash(secret, cost));
+    return await this.#inTurn(() => {
+      this.#counts.checks += 1;
+      return hash(secret, cost);
+    });
   }
 
   async #compare(id: string, secret: string, fingerprint: string, address: string): Promise<KeyRow> {
-    // Counted before it is known to fail, so that a hundred attempts at once are not all let through.
-    await this.#admit(id, address);
-    let guessed = false;
-    try {
-      return await this.#prove(id, secret, fingerprint);
-    } catch (error) {
-      // No guess was tried where the queue was full or the database away.
-      guessed = isFailure(error, 'Unauthorized');
-      throw error;
-    } finally {
-      if (!guessed) await this.#throttle.forgive(address, id);
-    }
-  }
-
-  async #prove(id: string, secret: string, fingerprint: string): Promise<KeyRow> {
+    await this.#refuseGuesser(id, address);
     const row = await this.#rows.find(id);
-    if (!row) throw this.#failure();
-    const good = await this.#inTurn(() => compare(secret, row.hash));
-    this.#remember(fingerprint, { hash: row.hash, good, until: performance.now() + REMEMBER_MS });
-    if (!good) throw this.#failure();
+    if (!row) throw await this.#failed(id, address);
+    await this.#inTurn(async () => {
+      // Once more: of a hundred attempts at once those before this one may have failed too often by now.
+      await this.#refuseGuesser(id, address);
+      this.#counts.checks += 1;
+      const good = await compare(secret, row.hash);
+      this.#remember(fingerprint, { hash: row.hash, good, until: performance.now() + REMEMBER_MS });
+      if (!good) throw await this.#failed(id, address);
+    });
     // It may have been revoked in the meantime.
     const now = await this.#rows.find(id);
-    if (!now || now.hash !== row.hash) throw this.#failure();
+    if (!now || now.hash !== row.hash) throw await this.#failed(id, address);
     return now;
   }
 
-  async #admit(id: string, address: string): Promise<void> {
-    const retryAfter = await this.#throttle.count(address, id);
-    if (retryAfter === undefined) return;
-    this.#counts.refused += 1;
-    throw new RegistryError('TooManyRequests', 'too many failed attempts from this address', { retryAfter });
+  /** @throws 'TooManyRequests' to an address that has failed too often. */
+  async #refuseGuesser(id: string, address: string): Promise<void> {
+    const retryAfter = await this.#throttle.wait(address, id);
+    if (retryAfter !== undefined) throw this.#throttled(retryAfter);
   }
 
+  /** Counts an attempt that failed. @returns what it is answered. */
   async #failed(id: string, address: string): Promise<RegistryError> {
-    await this.#admit(id, address);
-    return this.#failure();
+    const retryAfter = await this.#throttle.count(address, id);
+    return retryAfter === undefined ? this.#failure() : this.#throttled(retryAfter);
+  }
+
+  #throttled(retryAfter: number): RegistryError {
+    this.#counts.refused += 1;
+    return new RegistryError('TooManyRequests', 'too many failed attempts from this address', { retryAfter });
   }
 
   #failure(): RegistryError {
@@ -144,7 +143,6 @@ export class KeyCheck {
     const mine = this.#turn.then(work);
     this.#turn = mine.catch(() => undefined);
     try {
-      this.#counts.checks += 1;
       return await mine;
     } finally {
       this.#counts.waiting -= 1;

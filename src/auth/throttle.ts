@@ -23,7 +23,13 @@ export class Throttle {
     this.#byKey = new RateLimiterMemory({ points: perKey, duration: WINDOW_SECONDS });
   }
 
-  /** Counts an attempt, unless it may not be tried now. @returns after how many seconds it may, if not now. */
+  /** After how many seconds an attempt may be made, if not now. Counts nothing: who is right has guessed nothing. */
+  async wait(address: string, key: string): Promise<number | undefined> {
+    const network = networkOf(address);
+    return (await left(this.#byAddress, network)) ?? (await left(this.#byKey, `${network} ${key}`));
+  }
+
+  /** Counts an attempt that failed, unless there were too many before. @returns as `wait`, if so. */
   async count(address: string, key: string): Promise<number | undefined> {
     const network = networkOf(address);
     // The address first: who has used that up adds nothing to what is remembered, whatever keys are named.
@@ -34,12 +40,6 @@ export class Throttle {
     // A client that repeats one wrong key uses up its own allowance and not that of all behind its address.
     await this.#byAddress.reward(network);
     return seconds(ofKey);
-  }
-
-  /** Takes the count of an attempt back: it was none to guess. */
-  async forgive(address: string, key: string): Promise<void> {
-    const network = networkOf(address);
-    await Promise.all([this.#byKey.reward(`${network} ${key}`), this.#byAddress.reward(network)]);
   }
 }
 
@@ -56,6 +56,12 @@ export function networkOf(address: string): string {
     .slice(0, 4)
     .map((group) => group.replace(/^0+(?=.)/, ''))
     .join(':')}::/64`;
+}
+
+/** After how many seconds there is a point, if there is none now. */
+async function left(limiter: RateLimiterMemory, key: string): Promise<number | undefined> {
+  const spent = await limiter.get(key);
+  return spent && spent.consumedPoints >= limiter.points ? seconds(spent.msBeforeNext) : undefined;
 }
 
 /** Takes a point, or tells after how many milliseconds there is one. What is refused takes none: it tried nothing. */
