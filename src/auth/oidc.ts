@@ -1,6 +1,7 @@
-import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify } from 'jose';
+import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { RegistryError } from '../errors.js';
 import type { Identity, TokenBounds } from './access.js';
+import { IssuerKeys } from './issuer-keys.js';
 import type { ClaimRule, OidcIssuer } from './oidc-settings.js';
 import { fitsWildcard } from './wildcard.js';
 
@@ -18,15 +19,9 @@ const ALGORITHMS = [
   'EdDSA',
   'Ed25519',
 ];
-const FETCH_MS = 5_000;
 const TOLERANCE_SECONDS = 30;
-const MAX_DOCUMENT = 1024 * 1024;
-/** After a failure the issuer is not asked again for so long: anybody can make up tokens. */
-const AGAIN_MS = 1_000;
 /** OpenID Connect Core 1.0 section 2. */
 const SUBJECT = /^[\x20-\x7e]{1,255}$/;
-
-type KeySet = ReturnType<typeof createRemoteJWKSet>;
 
 /** Who holds a token of an issuer; `token` tells when it expires, or that it has. */
 export interface Workload {
@@ -36,10 +31,13 @@ export interface Workload {
 
 /** Accepts tokens of configured issuers: CI systems, Kubernetes, and whoever else speaks OpenID Connect. */
 export class Oidc {
-  readonly #issuers: ReadonlyMap<string, { readonly settings: OidcIssuer; keys?: Promise<KeySet> }>;
+  readonly #issuers: ReadonlyMap<string, { readonly settings: OidcIssuer; readonly keys: IssuerKeys }>;
 
-  constructor(issuers: readonly OidcIssuer[]) {
-    this.#issuers = new Map(issuers.map((settings) => [settings.issuer, { settings }]));
+  /** @param freshMs how long the keys of an issuer are believed without asking it again */
+  constructor(issuers: readonly OidcIssuer[], freshMs?: number) {
+    this.#issuers = new Map(
+      issuers.map((settings) => [settings.issuer, { settings, keys: new IssuerKeys(settings, freshMs) }]),
+    );
   }
 
   /** Whether a token says that it is of one of these issuers. */
@@ -53,8 +51,8 @@ export class Oidc {
   async verify(token: string, issuer: string): Promise<Workload> {
     const known = this.#issuers.get(issuer);
     if (!known) throw new RegistryError('Unauthorized', 'this issuer of tokens is not known');
-    const { settings } = known;
-    const { payload, expired } = await this.#check(token, settings, await this.#keysOf(known));
+    const { settings, keys } = known;
+    const { payload, expired } = await this.#check(token, settings, keys);
     // One that is cut would be somebody else's, too.
     if (typeof payload.sub !== 'string' || !SUBJECT.test(payload.sub))
       throw new RegistryError('Unauthorized', 'the subject of this token is not 1 to 255 printable ASCII characters');
@@ -66,9 +64,9 @@ export class Oidc {
     return { identity: { kind: 'workload', id, name: id, grants, readOnly: false }, token: bounds };
   }
 
-  async #check(token: string, settings: OidcIssuer, keys: KeySet) {
+  async #check(token: string, settings: OidcIssuer, keys: IssuerKeys) {
     try {
-      const { payload } = await jwtVerify(token, keys, {
+      const { payload } = await jwtVerify(token, keys.find, {
         algorithms: ALGORITHMS,
         issuer: settings.issuer,
         audience: settings.audience,
@@ -88,36 +86,6 @@ export class Oidc {
       if (ofToken) throw new RegistryError('Unauthorized', 'this token is not valid', { cause: error });
       throw away(settings, error);
     }
-  }
-
-  async #keysOf(known: { readonly settings: OidcIssuer; keys?: Promise<KeySet> }): Promise<KeySet> {
-    if (!known.keys) {
-      known.keys = this.#discover(known.settings);
-      known.keys.catch(() => setTimeout(() => delete known.keys, AGAIN_MS).unref());
-    }
-    try {
-      return await known.keys;
-    } catch (error) {
-      throw away(known.settings, error);
-    }
-  }
-
-  async #discover({ issuer, jwksUri }: OidcIssuer): Promise<KeySet> {
-    let uri = jwksUri;
-    if (uri === undefined) {
-      // OpenID Connect Discovery 1.0 section 4.
-      const answer = await fetch(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, {
-        signal: AbortSignal.timeout(FETCH_MS),
-        redirect: 'error',
-      });
-      const text = await answer.text();
-      if (!answer.ok || text.length > MAX_DOCUMENT)
-        throw new Error(`the discovery document was answered ${answer.status}`);
-      const document = JSON.parse(text) as { issuer?: unknown; jwks_uri?: unknown };
-      if (document.issuer !== issuer) throw new Error(`the discovery document is of ${String(document.issuer)}`);
-      uri = String(document.jwks_uri);
-    }
-    return createRemoteJWKSet(new URL(uri), { timeoutDuration: FETCH_MS, cooldownDuration: 10_000 });
   }
 }
 

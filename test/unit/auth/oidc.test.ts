@@ -39,10 +39,10 @@ describe('an issuer of tokens', () => {
     await once(server, 'close');
   });
 
-  const oidc = () => {
+  const oidc = (freshMs?: number) => {
     const grants = [{ repository: '**', actions: ['pull'] as const }];
     const rules = [{ claims: { team: '*' }, grants }];
-    return new Oidc([{ name: 'ci', issuer: url, audience: AUDIENCE, jwksUri: undefined, rules }]);
+    return new Oidc([{ name: 'ci', issuer: url, audience: AUDIENCE, jwksUri: undefined, rules }], freshMs);
   };
   const token = async (sub: unknown, claims: Record<string, unknown> = {}) => {
     const now = Math.floor(Date.now() / 1000);
@@ -90,6 +90,37 @@ describe('an issuer of tokens', () => {
     answer = (request, response) =>
       request.url === '/jwks' ? void response.end('{"error":"try later"}') : healthy(request, response);
     expect(await outcome(oidc(), await token('one'))).to.equal('Unavailable');
+  });
+
+  it('that does not give its keys is not asked for every token either', async () => {
+    const healthy = answer;
+    answer = (request, response) =>
+      request.url === '/jwks' ? void response.writeHead(500).end() : healthy(request, response);
+    const issuers = oidc();
+    const one = await token('one');
+    for (let index = 0; index < 10; index++) expect(await outcome(issuers, one)).to.equal('Unavailable');
+    expect(requests).to.deep.equal(['/.well-known/openid-configuration', '/jwks']);
+  });
+
+  it('is asked anew after a while, and its keys are kept as long as it is away', async () => {
+    const freshMs = 200;
+    const past = async () => await new Promise((resolve) => setTimeout(resolve, freshMs + 20));
+    const healthy = answer;
+    const issuers = oidc(freshMs);
+    const one = await token('one');
+    expect(await outcome(issuers, one)).to.equal('oidc:ci:one');
+    await past();
+    answer = (_request, response) => response.writeHead(500).end();
+    for (let index = 0; index < 3; index++) expect(await outcome(issuers, one)).to.equal('oidc:ci:one');
+    expect(requests).to.deep.equal(['/.well-known/openid-configuration', '/jwks', '/jwks']);
+    // One that the issuer gave up meanwhile counts no longer when it is back.
+    const { kid: _former, ...others } = jwk;
+    answer = (request, response) =>
+      request.url === '/jwks'
+        ? void response.end(JSON.stringify({ keys: [{ ...others, kid: 'two' }] }))
+        : healthy(request, response);
+    await past();
+    expect(await outcome(issuers, one)).to.equal('Unauthorized');
   });
 
   it('whose discovery document is of another issuer is not believed', async () => {
