@@ -80,6 +80,30 @@ export async function addKey(
   await notifyKey(transaction, id);
 }
 
+/** Stores a key of full access unless there is one of its id. @returns whether it was stored. */
+export async function addAdminKey(
+  database: Database,
+  text: string,
+  name: string,
+  cost: number,
+  announced: Announced,
+): Promise<boolean> {
+  const { id, secret } = parseKey(text);
+  const hashed = await hash(secret, cost);
+  return await database.transaction(async (transaction) => {
+    const added = await transaction.query(
+      `insert into api_keys (name, key_prefix, key_hash, grants) values ($1, $2, $3, $4)
+       on conflict (key_prefix) do nothing returning id`,
+      [name, id, hashed, JSON.stringify(ADMIN)],
+    );
+    if (added.length === 0) return false;
+    const after = { name, grants: ADMIN, readOnly: false, active: true, expiresAt: null };
+    await announceAccess({ kind: 'key-created', id, after }, announced, transaction);
+    await notifyKey(transaction, id);
+    return true;
+  });
+}
+
 /** Stores a key of full access (its hash), replacing the one of the same id, also a revoked one. */
 export async function putAdminKey(
   database: Database,

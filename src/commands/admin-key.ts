@@ -1,7 +1,7 @@
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { newKey, parseKey } from '../auth/key-text.js';
-import { findKeyHash, matchesKey, putAdminKey } from '../auth/keys.js';
+import { addAdminKey, findKeyHash, matchesKey, putAdminKey } from '../auth/keys.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 import { locally } from './audit-access.js';
@@ -26,8 +26,10 @@ export async function ensureAdminKey(database: Database, config: Config): Promis
   const kept = await readSecret(path);
   const key = kept || newKey(ADMIN);
   if (!kept) await writeSecret(path, `${key}\n`);
-  await putAdminKey(database, key, 'first admin key', config.bcryptCost, locally());
-  return key;
+  if (await addAdminKey(database, key, 'first admin key', config.bcryptCost, locally())) return key;
+  // Another node was first: its key counts, and this one opens nothing.
+  await rm(path, { force: true });
+  return undefined;
 }
 
 /** Id of the key that `ensureAdminKey` makes if it is not there. */
