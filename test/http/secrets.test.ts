@@ -46,6 +46,7 @@ const wire =
   };
 
 const form = { 'content-type': 'application/x-www-form-urlencoded' };
+const json = { 'content-type': 'application/json' };
 const none = () => ({});
 const base = () => '/v2/';
 
@@ -120,6 +121,55 @@ const places: [string, Send][] = [
   ['a digest', request('GET', (key) => `/v2/a/blobs/${key}`, none)],
   ['a tag', request('GET', (key) => `/v2/a/manifests/${key}`, none)],
   ['the id of an upload', request('PATCH', (key) => `/v2/a/blobs/uploads/${key}`, none)],
+  ['the query of the metadata API', request('GET', (key) => `/api/v1/models?cursor=${key}&sort=${key}&${key}=1`, none)],
+  ['the path of the metadata API', request('GET', (key) => `/api/v1/models/${key}`, none)],
+  ['a path of nothing in the metadata API', request('GET', (key) => `/api/${key}`, none)],
+  [
+    'a body of the metadata API',
+    request(
+      'POST',
+      () => '/api/v1/models',
+      () => json,
+      (key) => `{"name":"","storage_path":"${key}","${key}":"${key}"}`,
+    ),
+  ],
+  [
+    'a body of the metadata API that is no JSON',
+    request(
+      'POST',
+      () => '/api/v1/models',
+      () => json,
+      (key) => `{"name": ${key}}`,
+    ),
+  ],
+  [
+    'the grants of a new key',
+    request(
+      'POST',
+      () => '/api/v1/api-keys',
+      () => json,
+      (key) => `{"name":"one","grants":[{"repository":"${key}","actions":["${key}"]}]}`,
+    ),
+  ],
+  [
+    'the key that makes a request repeatable',
+    request(
+      'POST',
+      () => '/api/v1/models',
+      (key) => ({ ...json, 'idempotency-key': `${key}?` }),
+      () => '{}',
+    ),
+  ],
+  [
+    'the name of a file in a form',
+    request(
+      'POST',
+      (key) => `/api/v1/artifacts/upload?release_id=${key}&name=${key}`,
+      (key) => ({ 'content-type': `multipart/form-data; boundary=${key}` }),
+      (key) =>
+        `--${key}\r\nContent-Disposition: form-data; name="${key}"; filename="${key}"\r\n\r\n${key}\r\n--${key}--\r\n`,
+    ),
+  ],
   ['a path of nothing', request('GET', (key) => `/${key}`, none)],
   ['the path of health', request('GET', (key) => `/health/${key}?key=${key}`, none)],
   ['the authority of an absolute target', request('GET', (key) => `http://user:${key}@host/v2/`, none)],
@@ -198,13 +248,22 @@ describe('secrets that clients send', function () {
   }
 
   it('are in no line of the log, nor in the metrics', async () => {
+    const made = await server.request('POST', '/api/v1/api-keys', {
+      headers: { ...json, 'idempotency-key': 'of-the-test' },
+      body: JSON.stringify({ name: 'one', grants: [{ repository: '**', actions: ['pull'] }] }),
+    });
+    const { key: text, key_prefix: id } = (await made.json()) as { key: string; key_prefix: string };
+    expect((await server.request('GET', base(), { headers: { authorization: basic(`x:${text}`) } })).status).to.equal(
+      200,
+    );
+    sent.push({ what: 'a key that was just made', secret: text.slice(`wh_${id}_`.length) });
     const last = 'the-last-of-all';
     await exchange(server.host, 'GET', '/v2/', { headers: { 'x-request-id': last } });
     await until('all is logged', async () => (await server.log()).includes(last));
     const log = await server.log();
     const metrics = (await exchange(operations, 'GET', '/metrics')).body.toString();
     expect(log.split('\n').length).to.be.above(places.length);
-    expect(sent.length).to.equal(places.length);
+    expect(sent.length).to.equal(places.length + 1);
     for (const form of formsOf(ADMIN_KEY)) expect(log.includes(form), 'the admin key').to.equal(false);
     for (const { what, secret } of sent)
       for (const form of formsOf(secret)) {
