@@ -79,6 +79,16 @@ for (const [mode, open] of Object.entries(OPEN)) {
       expect(await named('')).to.deep.equal(mode === 'none' ? 401 : open.pull);
       const key = await makeKey(server, ['closed/*=pull', 'nothing/**=push']);
       expect(await named(key.authorization)).to.deep.equal(['closed/model', ...open.pull]);
+      // The way to the next page tells no other names either.
+      const paged: string[] = [];
+      for (let next: string | undefined = '/v2/_catalog?n=1'; next !== undefined; ) {
+        const { body, headers } = await ask('GET', next, key.authorization);
+        paged.push(...(JSON.parse(body.toString()) as { repositories: string[] }).repositories);
+        next = /^<(.+)>; rel="next"$/.exec(String(headers.link ?? ''))?.[1];
+        if (next !== undefined)
+          expect(next).to.equal(`/v2/_catalog?${new URLSearchParams({ n: '1', last: paged.at(-1) ?? '' })}`);
+      }
+      expect(paged).to.deep.equal(['closed/model', ...open.pull]);
       const admin = `Basic ${Buffer.from(`x:${ADMIN_KEY}`).toString('base64')}`;
       expect(await named(admin)).to.deep.equal(ALL);
     });
