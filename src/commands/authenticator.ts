@@ -53,7 +53,15 @@ export async function watchAccess(
     authenticator.onChange(payload);
     void sweep();
   });
-  const sweeping = setInterval(() => void sweep(), LEASE_MS);
+  let busy = false;
+  const sweeping = setInterval(() => {
+    // While the database stands still one question waits for it, and not one more each time.
+    if (busy) return;
+    busy = true;
+    void sweep().finally(() => {
+      busy = false;
+    });
+  }, LEASE_MS);
   const noting = setInterval(() => void note(), NOTING_MS);
   return {
     async stop() {

@@ -16,7 +16,7 @@ export interface RequestState {
   outlive: () => void;
   /** What a 401 asks for. */
   challenge: { readonly scope?: string; readonly error?: 'invalid_token' | 'insufficient_scope' };
-  /** The repository in the path, where the route has one: parsed, and what the route does there is allowed. */
+  /** The repository in the path, where the route has one. A handler runs only if what it does there is allowed. */
   repository: RepositoryName;
 }
 

@@ -85,6 +85,12 @@ describe('the log of requests', () => {
     expect(await lineOf('none')).to.include({ status: 404, sent: list.body.length });
   });
 
+  it('says where, also of what was refused there', async () => {
+    const headers = { 'x-request-id': 'refused', authorization: '' };
+    await exchange(server.host, 'GET', `/v2/${REPOSITORY}/tags/list`, { headers });
+    expect(await lineOf('refused')).to.include({ status: 401, repository: REPOSITORY });
+  });
+
   it('marks what was broken off, on the way up and on the way down', async () => {
     const location = await openUpload(server, REPOSITORY);
     const up = (await Wire.open(server.host)).write(

@@ -25,10 +25,10 @@ export const toCatalog: Guard = async (ctx, next) => {
 export function to(action: Action): Guard {
   return async (ctx, next) => {
     const repository = repositoryOf(ctx);
+    ctx.state.repository = repository;
     const source = mountSource(ctx);
     const scope = scopeOf(repository, action);
     permit(ctx, ctx.state.access.decide(action, repository), source ? `${scope} ${source}` : scope);
-    ctx.state.repository = repository;
     await next();
   };
 }
@@ -37,12 +37,12 @@ export function to(action: Action): Guard {
 export function toUpload(uploads: Uploads): Guard {
   return async (ctx, next) => {
     const repository = repositoryOf(ctx);
+    ctx.state.repository = repository;
     const { access } = ctx.state;
     const decision = access.decide('push', repository);
     const finishes =
       decision !== 'allowed' && access.identity.kind !== 'anonymous' && (await begunByThem(ctx, repository, uploads));
     if (!finishes) permit(ctx, decision, scopeOf(repository, 'push'));
-    ctx.state.repository = repository;
     await next();
   };
 }
