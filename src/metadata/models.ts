@@ -130,7 +130,7 @@ function rangeOf(text: string): ParameterRange {
   if (range) return range;
   throw invalid({
     loc: ['query', 'parameter_count'],
-    msg: 'a number such as 7B, or a range: >=7000000000, <13B, 7B..13B',
+    msg: 'no model is in this range: must be a number such as 7B, one behind >=, <=, > or <, or a range such as 7B..13B',
     type: 'value_error',
   });
 }

@@ -6,7 +6,7 @@ import { sharedServer } from './shared-server.js';
 const SIZES = [
   ['a', '350M'],
   ['b', '7B'],
-  ['c', '7B'],
+  ['c', '7.49B'],
   ['d', '13B'],
   ['e', null],
 ] as const;
@@ -54,11 +54,12 @@ describe('lists of models over HTTP', () => {
       ['company=Lists%20Even', 'ace'],
       ['base_model=lists%20base%20e', 'a'],
       ['parameter_count=7B', 'bc'],
-      ['parameter_count=7000000000', 'bc'],
+      ['parameter_count=7.0B', 'b'],
+      ['parameter_count=7000000000', 'b'],
       ['parameter_count=%3E=7000000000', 'bcd'],
-      ['parameter_count=%3E7B', 'd'],
+      ['parameter_count=%3E7B', 'cd'],
       ['parameter_count=%3C13B', 'abc'],
-      ['parameter_count=350M..7B', 'abc'],
+      ['parameter_count=350M..7B', 'ab'],
       ['quantization=q4_k_m', 'a'],
       ['quantization=fp16', ''],
       ['version=V2.0-LISTS', 'b'],
@@ -163,6 +164,15 @@ describe('lists of models over HTTP', () => {
       'query.bogus',
     ]);
     expect((await ask('GET', '/models?limit=1000')).status).to.equal(200);
+  });
+
+  it('say in words what a number of parameters looks like', async () => {
+    for (const range of ['large', '7X', '13B..7B', '%3C0']) {
+      const { detail } = await told(ask('GET', `/models?parameter_count=${range}`), 422);
+      const [{ msg }] = detail as [{ msg: string }];
+      expect(msg, range).to.match(/must be a number such as 7B/);
+      expect(msg, range).not.to.match(/[\\^$[\]{}]/);
+    }
   });
 
   it('refuse the cursor of another list, and of another order', async () => {

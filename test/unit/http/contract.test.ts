@@ -4,6 +4,7 @@ import { loadContract } from '../../../src/commands/contract-files.js';
 import { isFailure } from '../../../src/errors.js';
 import { Contract, type ContractDocument, type RawRequest, resolve } from '../../../src/http/api/contract.js';
 import { createAjv } from '../../../src/http/api/schemas.js';
+import { RULE } from '../../../src/http/api/issues.js';
 import type { Issue } from '../../../src/metadata/failures.js';
 
 const ID = '3f0c9a52-7d0e-4c55-9c1c-0a4a3c3f5b11';
@@ -52,6 +53,23 @@ describe('the contract of the metadata API', () => {
         expect(meta.validateSchema(schema), `${name}: ${meta.errorsText(meta.errors)}`).to.equal(true);
         expect(ajv.getSchema(`contract#/components/schemas/${name}`), name).to.be.a('function');
       }
+    });
+
+    it('says in words what each pattern of a request means', () => {
+      const rules: unknown[] = [];
+      const look = (node: unknown, at: string): void => {
+        if (typeof node !== 'object' || node === null) return;
+        const { pattern, [RULE]: rule } = node as Node;
+        if (typeof pattern === 'string') {
+          expect(rule, at).to.be.a('string');
+          rules.push(rule);
+        }
+        for (const [name, child] of Object.entries(node)) if (name !== 'responses') look(child, `${at}/${name}`);
+      };
+      const { parameters, schemas: named } = document.components as Record<string, Node>;
+      const { Issue: _answered, ...asked } = named ?? {};
+      look({ parameters, schemas: asked, paths: document.paths }, '');
+      expect(rules).to.have.length.greaterThan(30);
     });
 
     it('has references that lead somewhere', () => {

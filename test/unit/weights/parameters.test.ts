@@ -56,7 +56,7 @@ describe('weights/parameters', () => {
 
   it('reads filters with both ends included', () => {
     for (const [text, range] of [
-      ['7B', { min: 7e9, max: 7e9 }],
+      ['7000000000', { min: 7e9, max: 7e9 }],
       ['=7B', { min: 7e9, max: 7e9 }],
       ['>=7000000000', { min: 7e9 }],
       ['> 7B', { min: 7e9 + 1 }],
@@ -70,6 +70,26 @@ describe('weights/parameters', () => {
       expect(parseParameterRange(text), text).to.deep.equal(range);
     }
   });
+
+  for (const [text, min, below] of [
+    ['7B', 6.5e9, 7.5e9],
+    [' 7b ', 6.5e9, 7.5e9],
+    ['7.0B', 6.95e9, 7.05e9],
+    ['1.5B', 1.45e9, 1.55e9],
+    ['7000M', 6_999_500_000, 7_000_500_000],
+    ['350M', 349.5e6, 350.5e6],
+    ['0.5k', 450, 550],
+    ['1.234k', 1234, 1235],
+    ['1.2345K', 1234, 1235],
+    ['0B', 0, 5e8],
+    ['8x7B', 52e9, 60e9],
+    ['30B-A3B', 29.5e9, 30.5e9],
+    ['7', 7, 8],
+    ['9007T', 9006.5e12, 2 ** 53],
+  ] as const)
+    it(`takes for ${text} all that rounds to it`, () => {
+      expect(parseParameterRange(text)).to.deep.equal({ min, max: below - 1 });
+    });
 
   it('reads no filter that is none, or that nothing can pass', () => {
     for (const text of [
