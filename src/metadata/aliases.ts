@@ -7,9 +7,9 @@ import { findRepository } from '../registry/repositories.js';
 import { removeTags } from '../registry/tag-rows.js';
 import { readTag } from '../weights/tag.js';
 import { writeAudit } from './audit.js';
-import { conflict, digestField, invalid, invalidField, notFound } from './failures.js';
+import { conflict, digestField, faultsOf, invalid, invalidField, notFound } from './failures.js';
 import { getModel, type Model } from './models.js';
-import { putTag } from './put-tag.js';
+import { checkThere, putTag } from './put-tag.js';
 import { getRelease } from './releases.js';
 import type { Caller, Rights } from './rights.js';
 
@@ -117,12 +117,16 @@ export async function putAlias(
 ): Promise<{ alias: Alias; model: string; made: boolean }> {
   const model = await getModel(transaction, caller.rights, idOrName);
   caller.rights.require('deploy', model.storage_path);
-  checkName(name);
   const repository_id = await holdPlace(transaction, caller.rights, model);
+  const place = { repository_id, name: model.storage_path };
+  const faults = await faultsOf(
+    () => checkName(name),
+    async () => await checkThere(transaction, place, await digestOfTarget(transaction, caller.rights, model, target)),
+  );
+  if (faults.length > 0) throw invalid(...faults);
   const before = await lockAlias(transaction, model, name);
   caller.expect(before ?? {});
   const digest = await digestOfTarget(transaction, caller.rights, model, target);
-  const place = { repository_id, name: model.storage_path };
   const { moved, previous } = await putTag(transaction, caller, place, parseTag(name), digest);
   // Somebody made it meanwhile.
   if (!before && previous !== null) caller.expect({ name });

@@ -1,30 +1,17 @@
 import type { Queries } from '../database/connect.js';
-import { isFailure } from '../errors.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { removeManifest } from '../registry/manifest-rows.js';
 import { formatOf } from '../weights/format.js';
-import { safePath } from '../weights/untrusted.js';
 import { type Artifact, type ArtifactPlace, getArtifact } from './artifacts.js';
 import { attachFile } from './attach.js';
 import { writeAudit } from './audit.js';
-import { conflict, digestField, invalid, invalidField } from './failures.js';
+import { conflict, digestField, faultsOf, invalid, invalidField } from './failures.js';
+import { nameOf, type NewArtifact, noBlob, placeOf } from './new-artifact.js';
 import { holdRelease } from './release-changes.js';
-import { getRelease, type Release } from './releases.js';
+import type { Release } from './releases.js';
 import type { FollowedModel } from './release-rows.js';
 import type { Caller } from './rights.js';
-
-/** What a caller writes of a new artifact: a blob that the model's repository holds. */
-export interface NewArtifact {
-  readonly release_id: string;
-  readonly digest: string;
-  readonly name?: string;
-  readonly path?: string;
-  readonly media_type?: string;
-  /** Of the manifest that attaches it, on a published release. */
-  readonly artifact_type?: string;
-  readonly metadata?: Readonly<Record<string, unknown>>;
-}
 
 /** What can be changed, and what a file is, which can't; absent: not said. */
 export interface ArtifactInput {
@@ -39,26 +26,12 @@ export interface ArtifactInput {
 const OCTETS = 'application/octet-stream';
 
 /**
- * Where a file for a release goes: its repository, known to be one that the caller may write.
- * @throws 'Invalid' naming `release_id`, 'Denied'
- */
-export async function placeOf(queries: Queries, caller: Caller, releaseId: string): Promise<Release> {
-  const release = await getRelease(queries, caller.rights, releaseId).catch((error: unknown) => {
-    throw isFailure(error, 'NotFound') ? invalidField('release_id', 'no such release') : error;
-  });
-  caller.rights.require('push', release.image_repository);
-  if (release.status === 'withdrawn')
-    throw conflict('A withdrawn release takes no files', [{ type: 'release', id: release.id, tag: release.tag }]);
-  return release;
-}
-
-/**
  * Adds a file to a release: to a draft as one of its files, to a published one as a referrer of its manifest, for which the
  * empty config has to be in the repository.
  * @throws 'Invalid' for a digest that is not there, 'Conflict' for a path that is taken
  */
 export async function createArtifact(transaction: Queries, caller: Caller, input: NewArtifact): Promise<Artifact> {
-  const { id } = await placeOf(transaction, caller, input.release_id);
+  const { id } = await placeOf(transaction, caller, input);
   const { release, model } = await holdRelease(transaction, caller, id, 'push');
   const file = { ...nameOf(input), digest: digestField(input.digest), mediaType: input.media_type ?? OCTETS };
   const size = await holdBlob(transaction, model, file.digest);
@@ -73,16 +46,6 @@ export async function createArtifact(transaction: Queries, caller: Caller, input
   return artifact;
 }
 
-/** A file's name and path as they were asked for; one of them says the other. @throws 'Invalid' */
-export function nameOf(input: Pick<NewArtifact, 'name' | 'path'>): { readonly name: string; readonly path: string } {
-  const path = input.path ?? input.name;
-  if (path === undefined) throw invalid({ loc: ['body', 'name'], msg: 'name or path is needed', type: 'missing' });
-  const field = input.path === undefined ? 'name' : 'path';
-  if (safePath(path) !== path)
-    throw invalidField(field, 'not a path below a folder: parts separated by /, none of them empty, . or ..');
-  return { name: input.name ?? path.slice(path.lastIndexOf('/') + 1), path };
-}
-
 /** Holds a blob in the repository until the transaction ends. @returns its size in bytes. @throws 'Invalid' */
 async function holdBlob(transaction: Queries, model: FollowedModel, digest: Digest): Promise<number> {
   const [row] = await transaction.query<{ size: number }>(
@@ -90,7 +53,7 @@ async function holdBlob(transaction: Queries, model: FollowedModel, digest: Dige
       where l.repository = $1 and l.digest = $2 and b.condemned_at is null and b.quarantined_at is null for key share of l, b`,
     [model.repository_id, digest],
   );
-  if (!row) throw invalidField('digest', "no blob of the model's repository has this digest; upload it first");
+  if (!row) throw noBlob();
   return row.size;
 }
 
@@ -164,11 +127,16 @@ export async function changeArtifact(
   how: 'replace' | 'merge',
 ): Promise<Artifact> {
   const { before, place } = await hold(transaction, caller, id, 'push');
-  caller.expect(before);
   const said: ArtifactInput = how === 'merge' ? input : { metadata: {}, ...input };
   const { name = before.name, media_type = before.media_type, metadata = before.metadata } = said;
   const path = said.path === undefined ? before.path : said.path;
   const draft = place.release_status === 'draft';
+  const moves = draft && path !== before.path;
+  const faults = await faultsOf(
+    () => caller.expect(before),
+    () => moves && checkName(path),
+  );
+  if (faults.length > 0) throw invalid(...faults);
   const { digest = before.digest, size_bytes = before.size_bytes } = said;
   if (digest !== before.digest || size_bytes !== before.size_bytes)
     throw conflict('Digest and size of a file are fixed: add another one', [
@@ -176,11 +144,7 @@ export async function changeArtifact(
     ]);
   if (!draft && (path !== before.path || media_type !== before.media_type))
     throw conflict('Path and media type of what is published are fixed', [{ type: 'release', id: before.release_id }]);
-  if (draft && path !== before.path) {
-    if (path === null) throw invalidField('path', 'a file of a draft has a path');
-    nameOf({ path });
-    await checkPath(transaction, before.release_id, path, id);
-  }
+  if (moves && path !== null) await checkPath(transaction, before.release_id, path, id);
   await transaction.query(
     `update artifacts set name = $2, path = $3, media_type = $4, metadata = $5, format = case when $6 then $7 else format end,
             updated_at = now() where id = $1`,
@@ -189,6 +153,12 @@ export async function changeArtifact(
   const { artifact } = await getArtifact(transaction, caller.rights, id);
   await audit(transaction, caller, 'artifact.update', artifact, place.repository, { before, after: artifact });
   return artifact;
+}
+
+/** @throws 'Invalid' for a path that no file of a draft can have */
+function checkName(path: string | null): void {
+  if (path === null) throw invalidField('path', 'a file of a draft has a path');
+  nameOf({ path });
 }
 
 /** Takes a file out of a draft, or what attaches it to a release away. @throws 'Conflict' for a layer of what is published */

@@ -129,7 +129,6 @@ export async function changeRelease(
 ): Promise<Release> {
   const held = await holdRelease(transaction, caller, id, 'push');
   const { model, release: before } = held;
-  caller.expect(before);
   const said = how === 'merge' ? input : replacing(before, input);
   const draft = before.status === 'draft';
   const digest = typeof said.digest === 'string' ? digestField(said.digest) : undefined;
@@ -137,6 +136,7 @@ export async function changeRelease(
   const revived = !draft && held.tags.length === 0 && said.status !== undefined && said.status !== 'withdrawn';
   const moves = digest !== undefined && (digest !== before.digest || revived);
   const faults = await faultsOf(
+    () => caller.expect(before),
     () => renamed(before, said),
     () => checkStatus(said, draft && !moves ? ['draft'] : ['published', 'deprecated', 'withdrawn']),
     () => moves && contentToRelease(transaction, model.repository_id, digest),

@@ -94,6 +94,11 @@ describe('aliases over HTTP', () => {
       expect(await faultsOf(put('bad', { release_id }))).to.deep.equal(['body.release_id']);
     for (const digest of [foreign.digest, `sha256:${'0'.repeat(64)}`, 'x'])
       expect(await faultsOf(put('bad', { digest }))).to.deep.equal(['body.digest']);
+    for (const [body, place] of [
+      [{ digest: foreign.digest }, 'body.digest'],
+      [{ release_id: draft.id }, 'body.release_id'],
+    ] as const)
+      expect(await faultsOf(put('v3', body)), 'both at once').to.deep.equal([place, 'path.alias']);
     expect(await pulled('bad')).to.equal(null);
   });
 

@@ -156,6 +156,15 @@ describe('artifacts over HTTP', () => {
         await faultsOf(ask('POST', '/artifacts', { ...input, ...more })),
         JSON.stringify(more).slice(0, 99),
       ).to.deep.equal([`body.${place}`]);
+    const nowhere = `sha256:${'0'.repeat(64)}`;
+    for (const [more, places] of [
+      [{ release_id: randomUUID(), digest: nowhere, name: '../a' }, ['digest', 'name', 'release_id']],
+      [{ release_id: randomUUID(), path: 'C:/x' }, ['path', 'release_id']],
+      [{ digest: nowhere, path: 'C:/x' }, ['digest', 'path']],
+    ] as const)
+      expect(await faultsOf(ask('POST', '/artifacts', { ...input, ...more })), 'all at once').to.deep.equal(
+        places.map((place) => `body.${place}`),
+      );
     for (const path of ['/etc/passwd', '../x', 'a/../../x', 'a//b', 'a/', './a', 'a\\b', '..', 'C:/x', 'a\u0000', ''])
       expect(await faultsOf(ask('POST', '/artifacts', { ...input, path })), path).to.deep.equal(['body.path']);
     expect(await faultsOf(ask('POST', '/artifacts', { bogus: 1 }))).to.deep.equal([
@@ -266,6 +275,10 @@ describe('artifacts over HTTP', () => {
       200,
     );
     expect(await faultsOf(ask('PATCH', `/artifacts/${two.id}`, { path: null }))).to.deep.equal(['body.path']);
+    expect(await faultsOf(ask('PATCH', `/artifacts/${two.id}`, { path: 'C:/x', format: 'gguf' }))).to.deep.equal([
+      'body.format',
+      'body.path',
+    ]);
     expect(await faultsOf(ask('PATCH', `/artifacts/${two.id}`, { format: 'gguf', kind: 'attached' }))).to.deep.equal([
       'body.format',
       'body.kind',

@@ -103,6 +103,14 @@ describe('releases over HTTP', () => {
     }
     const both = { model_id: model.id, image_id: randomUUID(), version: 'v9' };
     expect(await faultsOf(ask('POST', '/releases', both))).to.deep.equal(['body.image_id']);
+    expect(await faultsOf(ask('POST', '/releases', { ...both, version: 'latest' }))).to.deep.equal([
+      'body.image_id',
+      'body.version',
+    ]);
+    expect(await faultsOf(ask('PATCH', `/releases/${id}`, { size_bytes: 1, version: 'latest' }))).to.deep.equal([
+      'body.size_bytes',
+      'body.version',
+    ]);
     expect((await ask('POST', '/releases', { model_id: randomUUID(), version: 'v9' })).status).to.equal(404);
   });
 

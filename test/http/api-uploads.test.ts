@@ -145,6 +145,12 @@ describe('uploads of artifacts over HTTP', () => {
     expect(
       await faultsOf(form([['bogus', 'x'], ['metadata', '[]'], ['checksum', 'md5:x'], ['media_type', 'x'], file])),
     ).to.deep.equal(['body.bogus', 'body.checksum', 'body.media_type', 'body.metadata', 'body.release_id']);
+    const absent = [
+      ['release_id', randomUUID()],
+      ['checksum', 'md5:x'],
+      ['path', '../x'],
+    ] as const;
+    expect(await faultsOf(form([...absent, file]))).to.deep.equal(['body.checksum', 'body.path', 'body.release_id']);
     expect(await faultsOf(form([['release_id', release_id], file], `?release_id=${randomUUID()}`))).to.deep.equal([
       'body.release_id',
     ]);
@@ -187,7 +193,11 @@ describe('uploads of artifacts over HTTP', () => {
   });
 
   it('say what is missing or wrong in the query, all at once', async () => {
-    expect(await faultsOf(raw({}, 'x'))).to.deep.equal(['body.release_id']);
+    expect(await faultsOf(raw({}, 'x'))).to.deep.equal(['body.name', 'body.release_id']);
+    expect(await faultsOf(raw({ release_id: randomUUID(), name: '../x' }, 'x'))).to.deep.equal([
+      'body.name',
+      'body.release_id',
+    ]);
     expect(await faultsOf(raw({ release_id: String((await draft()).id) }, 'x'))).to.deep.equal(['body.name']);
     expect(await faultsOf(raw({ release_id: randomUUID(), name: 'a' }, 'x'))).to.deep.equal(['body.release_id']);
     const wrong = { release_id: 'x', name: 'n'.repeat(256), checksum: 'x', media_type: 'x', bogus: '1' };

@@ -1,16 +1,9 @@
-import {
-  type ArtifactInput,
-  changeArtifact,
-  createArtifact,
-  nameOf,
-  type NewArtifact,
-  placeOf,
-  removeArtifact,
-} from '../../metadata/artifact-changes.js';
+import { type ArtifactInput, changeArtifact, createArtifact, removeArtifact } from '../../metadata/artifact-changes.js';
 import { type ArtifactFilters, getArtifact, listArtifacts } from '../../metadata/artifacts.js';
 import { putEmptyConfig } from '../../metadata/attach.js';
 import { invalidField } from '../../metadata/failures.js';
 import type { Metadata } from '../../metadata/metadata.js';
+import { type NewArtifact, placeOf } from '../../metadata/new-artifact.js';
 import { isFailure } from '../../errors.js';
 import { ifNoneMatch } from '../../oci/range.js';
 import type { ReadObserver } from '../../metadata/audit-reads.js';
@@ -56,7 +49,7 @@ export function artifactHandlers(metadata: Metadata, { registry, reads, ...optio
     const known = await metadata.findAnswer(once);
     if (known) return sendAnswer(ctx, known);
     const caller = callerOf(ctx, metadata.record);
-    const release = await metadata.read((queries) => placeOf(queries, caller, input.release_id));
+    const release = await metadata.read((queries) => placeOf(queries, caller, input));
     if (release.status !== 'draft') await putEmptyConfig(registry, caller, release.image_repository);
     const answer = await metadata.change(once, async (transaction) => {
       const artifact = await createArtifact(transaction, caller, input);
@@ -68,11 +61,10 @@ export function artifactHandlers(metadata: Metadata, { registry, reads, ...optio
   /** A file of any size: made durable as a push makes it, then added to the release. */
   async function upload(ctx: Context, request: CheckedRequest): Promise<void> {
     const file = await readUpload(ctx, request);
-    nameOf(file);
     const caller = callerOf(ctx, metadata.record);
-    const release = await metadata.read((queries) => placeOf(queries, caller, file.release_id));
+    const release = await metadata.read((queries) => placeOf(queries, caller, file, file.issues));
     const body = { from: undefined, length: file.length, read: file.read };
-    const { checksum, read: _read, length: _length, ...input } = file;
+    const { checksum, issues: _issues, read: _read, length: _length, ...input } = file;
     const { digest, size } = await registry.uploads
       .store(release.image_repository, body, checksum ?? 'sha256', caller.actor)
       .catch((error: unknown) => {

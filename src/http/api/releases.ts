@@ -1,10 +1,11 @@
 import { type ArtifactFilters, listArtifacts } from '../../metadata/artifacts.js';
 import { compareReleases } from '../../metadata/compare.js';
 import { type DeploymentFilters, listDeployments } from '../../metadata/deployments.js';
-import { conflict, invalidField } from '../../metadata/failures.js';
+import { conflict, faultsOf, invalid } from '../../metadata/failures.js';
 import type { Metadata } from '../../metadata/metadata.js';
 import { preparePublication, publishRelease } from '../../metadata/publish.js';
 import { changeRelease, createRelease, type ReleaseInput, removeRelease } from '../../metadata/release-changes.js';
+import { identityOf } from '../../metadata/release-identity.js';
 import {
   getRelease,
   getReleaseManifest,
@@ -66,7 +67,10 @@ export function releaseHandlers(metadata: Metadata, registry: Pick<Registry, 'bl
     const caller = callerOf(ctx, metadata.record);
     const { model_id, image_id, ...input } = request.body as ReleaseInput & { model_id?: string; image_id?: string };
     if (model_id !== undefined && image_id !== undefined && model_id.toLowerCase() !== image_id.toLowerCase())
-      throw invalidField('image_id', 'model_id says another model');
+      throw invalid(
+        { loc: ['body', 'image_id'], msg: 'model_id says another model', type: 'value_error' },
+        ...(await faultsOf(() => identityOf(input))),
+      );
     const answer = await metadata.change(repeatable(ctx, 'createRelease', request), async (transaction) => {
       const release = await createRelease(transaction, caller, model_id ?? image_id ?? '', input);
       return answerOf(release, 201, `/api/v1/releases/${release.id}`);

@@ -1,6 +1,6 @@
 import { type Digest, parseDigest } from '../../oci/digest.js';
 import { RegistryError } from '../../errors.js';
-import { invalid, type Issue } from '../../metadata/failures.js';
+import type { Issue } from '../../metadata/failures.js';
 import type { Context } from '../context.js';
 import { contentLength, hasBody, readRequest } from '../request-body.js';
 import type { CheckedRequest } from './contract.js';
@@ -15,6 +15,8 @@ export interface Upload extends Pick<UploadedFile, 'read' | 'length'> {
   readonly artifact_type?: string;
   readonly metadata?: Readonly<Record<string, unknown>>;
   readonly checksum: Digest | undefined;
+  /** What is wrong with what was said of it, to be refused with whatever else is. */
+  readonly issues: readonly Issue[];
 }
 
 const NAMES = ['release_id', 'name', 'path', 'media_type', 'checksum', 'artifact_type', 'metadata'];
@@ -45,7 +47,7 @@ function bodyOf(ctx: Context, idleMs: number): UploadedFile {
   };
 }
 
-/** What query and form say, and where neither does the file's own name and type. @throws 'Invalid' */
+/** What query and form say, and where neither does the file's own name and type. */
 function describe(
   { query }: CheckedRequest,
   { fields, filename, mediaType }: UploadedFile,
@@ -82,12 +84,12 @@ function describe(
     if (said[name] !== undefined && !MEDIA_TYPE.test(said[name]))
       issues.push({ loc: ['body', name], msg: 'not a media type', type: 'string_pattern_mismatch' });
   const checksum = checksumOf(said.checksum, issues);
-  if (issues.length > 0) throw invalid(...issues);
   const { release_id = '', name, path, media_type = typeOf(mediaType), artifact_type } = said;
   const fallback = name === undefined && path === undefined ? filename : undefined;
   return {
     release_id,
     checksum,
+    issues,
     ...(name === undefined && fallback === undefined ? {} : { name: name ?? fallback ?? '' }),
     ...(path === undefined ? {} : { path }),
     ...(media_type === undefined ? {} : { media_type }),
