@@ -1,6 +1,10 @@
 -- The metadata API's half: what the tags of a model's repository mean, and where it runs.
 -- Lengths are those of spec/openapi.yaml. Texts that are compared without regard to case are ASCII (COLLATE "C").
 
+-- For texts that may stand anywhere in a row. What a push adds to such an index waits in a list that stays short, so that whoever
+-- searches reads little of it. A line feed is in none of the texts that are asked for: nothing is found across two columns.
+create extension if not exists pg_trgm;
+
 create table models (
   id uuid not null default gen_random_uuid() constraint models_pk primary key,
   name text collate "C" not null constraint models_name unique check (length(name) between 1 and 255),
@@ -26,6 +30,9 @@ create index models_company on models ((coalesce(company, '')), id);
 create index models_base_model on models ((coalesce(base_model, '')), id);
 create index models_parameter_count on models ((coalesce(parameter_count, -1)), id);
 create index models_tags on models using gin (tags);
+create index models_text on models using gin (
+  ((name || E'\n' || storage_path || E'\n' || coalesce(company, '') || E'\n' || coalesce(base_model, '') || E'\n' ||
+    coalesce(description, '')) collate "default") gin_trgm_ops) with (gin_pending_list_limit = 64);
 
 create table releases (
   id uuid not null default gen_random_uuid() constraint releases_pk primary key,
@@ -64,6 +71,8 @@ create index releases_quantization on releases (lower(coalesce(quantization, '')
 -- The few that are drafts, deprecated or withdrawn; a push makes none.
 create index releases_unusual on releases (status, created_at, id) where status <> 'published';
 create index releases_digest on releases (digest, model_id) where digest is not null;
+create index releases_text on releases using gin (((tag || E'\n' || coalesce(release_notes, '')) collate "default") gin_trgm_ops)
+  with (gin_pending_list_limit = 64);
 create index releases_facts on releases (id) where facts is null and digest is not null;
 
 create table deployments (
@@ -93,6 +102,8 @@ create index deployments_created on deployments (created_at, id);
 create index deployments_updated on deployments (updated_at, id);
 create index deployments_by_environment on deployments (environment, id);
 create index deployments_by_status on deployments (status, id);
+create index deployments_text on deployments using gin (((coalesce(endpoint, '') || E'\n' || environment) collate "default") gin_trgm_ops)
+  with (gin_pending_list_limit = 64);
 
 -- What became of a deployment, when, by whom.
 create table deployment_events (
@@ -136,6 +147,8 @@ create unique index artifacts_draft_path on artifacts (release_id, sha256(path::
 create index artifacts_release on artifacts (release_id, kind, position, id);
 create index artifacts_created on artifacts (created_at, id);
 create index artifacts_digest on artifacts (digest);
+create index artifacts_text on artifacts using gin ((name || E'\n' || coalesce(path, '')) gin_trgm_ops)
+  with (gin_pending_list_limit = 64);
 create index artifacts_format on artifacts (format, created_at, id) where format is not null;
 -- The few that are attached to a release; a push of a model makes none.
 create index artifacts_attached on artifacts (created_at, id) where kind = 'attached';
@@ -159,3 +172,5 @@ create index idempotency_keys_created on idempotency_keys (created_at);
 -- Aliases, and the few others that do not begin as versions do.
 create index tags_words on tags (repository, name) where name !~ '^[vV]?[0-9]';
 create index tags_folded on tags (repository, lower(name));
+
+create index api_keys_text on api_keys using gin (name gin_trgm_ops) with (gin_pending_list_limit = 64);

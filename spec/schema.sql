@@ -387,12 +387,15 @@ alter table uploads add constraint uploads_body FOREIGN KEY (body) REFERENCES bo
 alter table uploads add constraint uploads_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 
 CREATE INDEX api_keys_created ON public.api_keys USING btree (created_at, id);
+CREATE INDEX api_keys_text ON public.api_keys USING gin (name gin_trgm_ops) WITH (gin_pending_list_limit='64');
 CREATE INDEX artifacts_attached ON public.artifacts USING btree (created_at, id) WHERE (kind = 'attached'::text);
 CREATE INDEX artifacts_blob ON public.artifacts USING btree (repository, blob) WHERE (blob IS NOT NULL);
 CREATE INDEX artifacts_created ON public.artifacts USING btree (created_at, id);
 CREATE INDEX artifacts_digest ON public.artifacts USING btree (digest);
 CREATE INDEX artifacts_format ON public.artifacts USING btree (format, created_at, id) WHERE (format IS NOT NULL);
 CREATE INDEX artifacts_release ON public.artifacts USING btree (release_id, kind, "position", id);
+CREATE INDEX artifacts_text ON public.artifacts USING gin ((((name || '
+'::text) || COALESCE(path, ''::text))) gin_trgm_ops) WITH (gin_pending_list_limit='64');
 CREATE INDEX audit_logs_action ON public.audit_logs USING btree (action, created_at, id);
 CREATE INDEX audit_logs_actor ON public.audit_logs USING btree (actor, created_at, id);
 CREATE INDEX audit_logs_created ON public.audit_logs USING btree (created_at, id);
@@ -408,6 +411,8 @@ CREATE INDEX deployments_environment ON public.deployments USING btree (environm
 CREATE INDEX deployments_model ON public.deployments USING btree (model_id, environment, status, deployed_at);
 CREATE INDEX deployments_model_created ON public.deployments USING btree (model_id, created_at, id);
 CREATE INDEX deployments_release ON public.deployments USING btree (release_id, created_at, id);
+CREATE INDEX deployments_text ON public.deployments USING gin ((((COALESCE(endpoint, ''::text) || '
+'::text) || environment)) COLLATE "default" gin_trgm_ops) WITH (gin_pending_list_limit='64');
 CREATE INDEX deployments_updated ON public.deployments USING btree (updated_at, id);
 CREATE INDEX idempotency_keys_created ON public.idempotency_keys USING btree (created_at);
 CREATE INDEX manifest_references_blob ON public.manifest_references USING btree (repository, blob) WHERE (blob IS NOT NULL);
@@ -418,6 +423,11 @@ CREATE INDEX models_company ON public.models USING btree (COALESCE(company, ''::
 CREATE INDEX models_created ON public.models USING btree (created_at, id);
 CREATE INDEX models_parameter_count ON public.models USING btree (COALESCE(parameter_count, ('-1'::integer)::bigint), id);
 CREATE INDEX models_tags ON public.models USING gin (tags);
+CREATE INDEX models_text ON public.models USING gin ((((((((((name || '
+'::text) || storage_path) || '
+'::text) || COALESCE(company, ''::text)) || '
+'::text) || COALESCE(base_model, ''::text)) || '
+'::text) || COALESCE(description, ''::text))) COLLATE "default" gin_trgm_ops) WITH (gin_pending_list_limit='64');
 CREATE INDEX models_updated ON public.models USING btree (updated_at, id);
 CREATE INDEX releases_by_quantization ON public.releases USING btree (lower(COALESCE(quantization, ''::text)), id);
 CREATE INDEX releases_by_status ON public.releases USING btree (status, id);
@@ -428,6 +438,8 @@ CREATE INDEX releases_model_created ON public.releases USING btree (model_id, cr
 CREATE INDEX releases_model_version ON public.releases USING btree (model_id, version_order, id);
 CREATE INDEX releases_quantization ON public.releases USING btree (lower(COALESCE(quantization, ''::text)), model_id, version_order, id);
 CREATE INDEX releases_size ON public.releases USING btree (size_bytes, id);
+CREATE INDEX releases_text ON public.releases USING gin ((((tag || '
+'::text) || COALESCE(release_notes, ''::text))) COLLATE "default" gin_trgm_ops) WITH (gin_pending_list_limit='64');
 CREATE INDEX releases_unusual ON public.releases USING btree (status, created_at, id) WHERE (status <> 'published'::text);
 CREATE INDEX releases_updated ON public.releases USING btree (updated_at, id);
 CREATE INDEX releases_version ON public.releases USING btree (version_order, id);

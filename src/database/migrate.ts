@@ -63,10 +63,19 @@ async function apply(client: pg.Client, name: string, path: string): Promise<voi
     await client.query('commit');
   } catch (error) {
     await client.query('rollback');
-    throw new Error(`the migration ${name} failed: ${error instanceof Error ? error.message : String(error)}`, {
-      cause: error,
-    });
+    const message = error instanceof Error ? error.message : String(error);
+    throw new Error(`the migration ${name} failed: ${message}${adviceOn(message)}`, { cause: error });
   }
+}
+
+/** What an operator does about an extension that can't be made. */
+function adviceOn(message: string): string {
+  const [, denied] = /permission denied to create extension "(\w+)"/.exec(message) ?? [];
+  if (denied !== undefined)
+    return `; grant this user CREATE on the database, or let a superuser run: create extension ${denied}`;
+  const [, absent] = /extension "(\w+)" is not available|extension control file .*\/(\w+)\.control/.exec(message) ?? [];
+  if (absent === undefined) return '';
+  return `; it is one of PostgreSQL's contrib modules, which its server needs (package postgresql-contrib, where they come apart)`;
 }
 
 function refuse(): Promise<never> {

@@ -2,7 +2,7 @@ import type { Queries } from '../database/connect.js';
 import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
-import { addModels, chooseModels } from './chosen-models.js';
+import { addModels, areFew, chooseModels } from './chosen-models.js';
 import { notFound } from './failures.js';
 import { isId } from './models.js';
 import type { Rights } from './rights.js';
@@ -35,6 +35,9 @@ export interface ArtifactPlace {
 
 export const ARTIFACT_COLUMNS = `a.id, a.release_id, a.name, a.kind, a.media_type, a.digest, a.size_bytes, a.path, a.checksum, a.format,
   a.metadata, a.created_by, a.created_at, a.updated_at`;
+const OF_ALL = 'join releases r on r.id = a.release_id';
+/** The same, which PostgreSQL does not begin with. */
+const OF_EACH = 'cross join lateral (select model_id from releases where id = a.release_id offset 0) r';
 const FROM = 'artifacts a join releases r on r.id = a.release_id join models m on m.id = r.model_id';
 
 export interface ArtifactFilters {
@@ -47,6 +50,8 @@ export interface ArtifactFilters {
 }
 
 const SORTS: Readonly<Record<string, Sort>> = { created_at: { expression: 'a.created_at', type: 'timestamptz' } };
+/** What is looked through for a text, as the index has it. */
+const TEXT = `(a.name || E'\\n' || coalesce(a.path, ''))`;
 /** Layers before what is attached, as the manifest has them. */
 const IN_ORDER: Readonly<Record<string, Sort>> = {
   created_at: { expression: 'a.created_at', type: 'timestamptz' },
@@ -61,16 +66,18 @@ export async function listArtifacts(
   page: PageQuery,
 ): Promise<Page<Artifact>> {
   const models = await chooseModels(queries, rights, { model: filters.model });
+  // Of many models, what has a text is looked at one by one: it is little, or a page is soon full.
+  const each = filters.q !== undefined && models !== undefined && !areFew(models);
   const conditions = addModels(new Conditions(), 'r.model_id', models)
     .add('a.release_id = ?::uuid', filters.release_id)
     .add('a.kind = ?', filters.kind)
     .add('a.format = ?', filters.format)
     .add('a.digest = ?', filters.digest)
-    .add('(a.name ilike ? or a.path ilike ?)', filters.q === undefined ? undefined : containing(filters.q));
+    .add(`${TEXT} ilike ?`, filters.q === undefined ? undefined : containing(filters.q));
   const ofOne = filters.release_id !== undefined;
   return await readPage<Artifact>(queries, page, {
     columns: ARTIFACT_COLUMNS,
-    from: 'artifacts a join releases r on r.id = a.release_id',
+    from: `artifacts a ${each ? OF_EACH : OF_ALL}`,
     conditions,
     sorts: ofOne ? IN_ORDER : SORTS,
     defaultSort: ofOne ? 'position' : '-created_at',

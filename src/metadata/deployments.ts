@@ -74,6 +74,9 @@ const SORTS: Readonly<Record<string, Sort>> = {
   status: { expression: 'd.status', type: 'text' },
 };
 
+/** What is looked through for a text, as the index has it. */
+const TEXT = `((coalesce(d.endpoint, '') || E'\\n' || d.environment) collate "default")`;
+
 const IS_ACTIVE = 'select a.id from deployments a where a.status = ?';
 
 /** A page of the deployments that the caller may read. */
@@ -88,7 +91,7 @@ export async function listDeployments(
     .add('d.release_id = ?::uuid', filters.release_id)
     .add('d.environment = ?', filters.environment)
     .add(HAS_QUANTIZATION, filters.quantization)
-    .add('(d.endpoint ilike ? or d.environment ilike ?)', filters.q === undefined ? undefined : containing(filters.q));
+    .add(`${TEXT} ilike ?`, filters.q === undefined ? undefined : containing(filters.q));
   addVersion(conditions, versionPlace(filters.version), models);
   // At most one of each model and environment; of all models together they are many.
   if (filters.status === 'active' && areFew(models))

@@ -68,6 +68,10 @@ const SORTS: Readonly<Record<string, Sort>> = {
   parameter_count: { expression: 'coalesce(m.parameter_count, -1)', type: 'bigint' },
 };
 
+/** What is looked through for a text, as the index has it. */
+const TEXT = `((m.name || E'\\n' || m.storage_path || E'\\n' || coalesce(m.company, '') || E'\\n' || coalesce(m.base_model, '') || E'\\n' ||
+  coalesce(m.description, '')) collate "default")`;
+
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Whether a text can be the id of something; names that can are refused, so that a path is never read two ways. */
@@ -94,10 +98,7 @@ export async function listModels(
       `exists (select from deployments d where d.model_id = m.id and d.environment = ? and d.status = 'active')`,
       filters.environment,
     )
-    .add(
-      '(m.name ilike ? or m.storage_path ilike ? or m.company ilike ? or m.base_model ilike ? or m.description ilike ?)',
-      filters.q === undefined ? undefined : containing(filters.q),
-    );
+    .add(`${TEXT} ilike ?`, filters.q === undefined ? undefined : containing(filters.q));
   return await readPage<Model>(queries, page, {
     columns: MODEL_COLUMNS,
     from: 'models m',

@@ -56,6 +56,9 @@ const SORTS: Readonly<Record<string, Sort>> = {
   status: { expression: 'r.status', type: 'text' },
 };
 
+/** What is looked through for a text, as the index has it. */
+const TEXT = `((r.tag || E'\\n' || coalesce(r.release_notes, '')) collate "default")`;
+
 /** At most one of each model. */
 const RUNS_IN = `select d.release_id from deployments d where d.environment = ? and d.status = 'active'`;
 
@@ -72,7 +75,7 @@ export async function listReleases(
     .add(HAS_QUANTIZATION, filters.quantization)
     .add('r.status = ?', filters.status)
     .add('r.digest = ?', filters.digest)
-    .add('(r.tag ilike ? or r.release_notes ilike ?)', filters.q === undefined ? undefined : containing(filters.q));
+    .add(`${TEXT} ilike ?`, filters.q === undefined ? undefined : containing(filters.q));
   addVersion(conditions, versionPlace(filters.version), models);
   addFew(conditions, 'r.id', RUNS_IN, filters.environment, 'd.model_id', models);
   return await readPage<Release>(queries, page, {

@@ -29,7 +29,7 @@ export const processSettings = {
   databaseUrl: text(
     'REGISTRY_DATABASE_URL',
     '',
-    'A PostgreSQL (15 or newer) to use, as postgres://user:password@host:port/name; empty: an embedded one under the data folder.',
+    'A PostgreSQL (15 or newer, with its extension pg_trgm) to use, as postgres://user:password@host:port/name; empty: an embedded one under the data folder.',
     /^$|^postgres(ql)?:\/\/\S+$/,
     'empty or postgres://user:password@host:port/name',
   ),

@@ -16,8 +16,6 @@ import { ENVIRONMENTS, idOf, repositoryOf } from './catalog.js';
 export interface ListCase {
   readonly list: string;
   readonly name: string;
-  /** Whether every row has to be looked at, because a text may stand anywhere. */
-  readonly isText: boolean;
   read(queries: Queries, rights: Rights, page: PageQuery): Promise<Page<object>>;
 }
 
@@ -51,7 +49,7 @@ const MODEL_FILTERS = {
   name: ['model-500'],
   environment: ['prod', 'moon'],
   status: ['published', 'draft', 'withdrawn'],
-  q: ['model-77', 'absent'],
+  q: ['model-77', 'MODEL', '7/m', 'absent'],
 };
 const RELEASE_FILTERS = {
   ...OF_MODELS,
@@ -60,7 +58,7 @@ const RELEASE_FILTERS = {
   environment: ['prod', 'moon'],
   status: ['published', 'deprecated', 'draft', 'withdrawn'],
   digest: [digestOf('12345')],
-  q: ['v12.3', 'absent'],
+  q: ['v12.3', 'V7.', '2.5', 'What is NEW', 'q4_k_m', 'tq1', 'absent'],
 };
 const DEPLOYMENT_FILTERS = {
   ...OF_MODELS,
@@ -69,14 +67,14 @@ const DEPLOYMENT_FILTERS = {
   release_id: [idOf('releases', 500)],
   environment: ['prod', 'moon'],
   status: ['active', 'pending', 'superseded', 'failed', 'retired'],
-  q: ['prod.example', 'absent'],
+  q: ['prod.example', 'HTTPS', 'org/77', '/77', 'absent'],
 };
 const ARTIFACT_FILTERS = {
   model: MODEL,
   kind: ['layer', 'attached'],
   format: ['safetensors', 'onnx', 'gguf'],
   digest: [digestOf(`model.safetensors${idOf('releases', 77)}`)],
-  q: ['config', 'absent'],
+  q: ['config', 'README', 'report', '.saf', 'absent'],
 };
 
 type Read = (
@@ -91,7 +89,6 @@ function* casesOf(list: string, sorts: readonly string[], filters: Record<string
   const inOrder = (sort: string, filter: string, value?: unknown): ListCase => ({
     list,
     name: `${list} by ${sort}${filter === '' ? '' : `, ${filter} ${JSON.stringify(value)}`}`,
-    isText: filter === 'q',
     read: (queries, rights, page) => read(queries, rights, { [filter]: value }, { ...page, sort }),
   });
   for (const sort of sorts) {
@@ -110,7 +107,6 @@ export function listCases(): ListCase[] {
   const one = (name: string, read: (queries: Queries, rights: Rights, page: PageQuery) => Promise<Page<object>>) => ({
     list: name,
     name,
-    isText: false,
     read,
   });
   return [

@@ -41,6 +41,22 @@ async function describeSchema(client: pg.Client): Promise<string> {
   ].join('\n');
 }
 
+async function failureOf(url: string): Promise<string> {
+  return await migrate(url, silent).then(
+    () => 'none',
+    (error: unknown) => String(error),
+  );
+}
+
+async function dropRole(name: string): Promise<void> {
+  const database = await createDatabase({ empty: true });
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  await client.query(`drop role ${name}`);
+  await client.end();
+  await database.drop();
+}
+
 describe('the migrations', () => {
   it('come to what spec/schema.sql says', async () => {
     const database = await createDatabase();
@@ -67,15 +83,54 @@ describe('the migrations', () => {
     }
   });
 
+  it('run for the owner of a database who is no superuser', async () => {
+    const database = await createDatabase({ empty: true });
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    const owner = `owner_of_${database.name}`;
+    const asOwner = `${database.url}${database.url.includes('?') ? '&' : '?'}options=-c%20role%3D${owner}`;
+    try {
+      await client.query(`create role ${owner}`);
+      await client.query(`grant all on schema public to ${owner}`);
+      const refused = await failureOf(asOwner);
+      expect(refused).to.match(
+        /permission denied to create extension "pg_trgm"; grant this user CREATE on the database/,
+      );
+      await client.query(`alter database ${database.name} owner to ${owner}`);
+      expect(await migrate(asOwner, silent)).to.include('0002_models.sql');
+      const { rows } = await client.query(
+        `select extowner::regrole::text as owner from pg_extension where extname = 'pg_trgm'`,
+      );
+      expect(rows).to.deep.equal([{ owner }]);
+    } finally {
+      await client.end();
+      await database.drop();
+      await dropRole(owner);
+    }
+  });
+
+  it('say what to install where the server has no trigrams', async () => {
+    const database = await createDatabase({ empty: true });
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    try {
+      await client.query(`alter database ${database.name} set extension_control_path = '/nowhere'`);
+      expect(await failureOf(database.url)).to.match(
+        /0002_models\.sql failed: extension "pg_trgm" is not available; .*contrib modules.*postgresql-contrib/,
+      );
+      await client.query(`alter database ${database.name} reset extension_control_path`);
+      expect(await migrate(database.url, silent), 'goes on where it failed').to.include('0002_models.sql');
+    } finally {
+      await client.end();
+      await database.drop();
+    }
+  });
+
   it('refuse a database that is newer than they are, and one that was changed after the fact', async () => {
     const database = await createDatabase();
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();
-    const refusal = () =>
-      migrate(database.url, silent).then(
-        () => 'none',
-        (error: unknown) => String(error),
-      );
+    const refusal = () => failureOf(database.url);
     try {
       await client.query(`insert into migrations (name, sha256) values ('9999_later.sql', 'x')`);
       expect(await refusal()).to.match(/9999_later\.sql, which this older version/);
