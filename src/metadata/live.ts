@@ -11,10 +11,10 @@ export const IS_LIVE = `(d.status in ('pending', 'active') or (d.status = 'super
      and (o.deployed_at, o.id) > (d.deployed_at, d.id))))`;
 
 /** A live deployment, as it is shown to whoever it stands in the way of. */
-export type LiveDeployment = { readonly type: 'deployment' } & LiveRow;
+export type LiveDeployment = { readonly type: 'deployment' } & Row;
 
 // An alias and not an interface, so that it is one of the open records that `conflict` takes.
-type LiveRow = {
+type Row = {
   readonly id: string;
   readonly environment: string;
   readonly status: string;
@@ -32,13 +32,25 @@ export async function findLive(
   of: { readonly model: string; readonly release?: string; readonly digests?: readonly Digest[] },
   limit: number | null = SHOWN,
 ): Promise<LiveDeployment[]> {
-  const rows = await transaction.query<LiveRow>(
+  const rows = await transaction.query<Row>(
     `select d.id, d.environment, d.status, d.digest from deployments d
       where d.model_id = $1 and ($2::uuid is null or d.release_id = $2) and ($3::text[] is null or d.digest = any($3)) and ${IS_LIVE}
       order by d.created_at limit $4`,
     [of.model, of.release ?? null, of.digests ?? null, limit],
   );
   return rows.map(({ id, environment, status, digest }) => ({ type: 'deployment', id, environment, status, digest }));
+}
+
+/** All deployments of a model, or of one of its releases, that go when it does, for the record. */
+export async function findAll(
+  transaction: Queries,
+  of: { readonly model: string; readonly release?: string },
+): Promise<Row[]> {
+  return await transaction.query<Row>(
+    `select id, environment, status, digest from deployments where model_id = $1 and ($2::uuid is null or release_id = $2)
+      order by created_at, id`,
+    [of.model, of.release ?? null],
+  );
 }
 
 /** @throws 'ReleaseDeployed' if there are any. */

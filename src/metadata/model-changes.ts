@@ -9,7 +9,7 @@ import { adoptTags } from './adoption.js';
 import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, invalidField, notFound } from './failures.js';
-import { ALL, findLive, SHOWN } from './live.js';
+import { ALL, findAll, findLive, SHOWN } from './live.js';
 import { getModel, isId, lockModel, type Model, MODEL_COLUMNS, type ModelInput } from './models.js';
 import type { Caller, Rights } from './rights.js';
 
@@ -268,6 +268,7 @@ export async function removeModel(
   caller.expect(model);
   const live = await findLive(transaction, { model: model.id }, force ? ALL : SHOWN);
   if (live.length > 0 && !force) throw conflict('Deployments of this model are live', live);
+  const deployments = await findAll(transaction, { model: model.id });
   const tags = await releaseTags(transaction, model.id, repository);
   const removed = await removeTags(transaction, repository, tags, caller.actor);
   for (const gone of removed)
@@ -279,7 +280,7 @@ export async function removeModel(
     resourceType: 'model',
     resourceId: model.id,
     repository: model.storage_path,
-    details: { before: model, tags: removed, ...(force ? { forced: live } : {}) },
+    details: { before: model, tags: removed, deployments, ...(force ? { forced: live } : {}) },
   });
 }
 

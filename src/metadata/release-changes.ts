@@ -9,7 +9,7 @@ import { versionOrder } from '../weights/version.js';
 import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, digestField, faultsOf, invalid, invalidField, notFound } from './failures.js';
-import { ALL, findLive, SHOWN } from './live.js';
+import { ALL, findAll, findLive, SHOWN } from './live.js';
 import { getModel, lockModel, type Model } from './models.js';
 import { identityOf, type ReleaseNames } from './release-identity.js';
 import { storedContent } from './release-content.js';
@@ -238,6 +238,7 @@ export async function removeRelease(transaction: Queries, caller: Caller, id: st
   caller.expect(release);
   const live = await findLive(transaction, { model: model.id, release: id }, force ? ALL : SHOWN);
   if (live.length > 0 && !force) throw conflict(`${release.tag} is deployed`, live);
+  const deployments = await findAll(transaction, { model: model.id, release: id });
   const removed = release.digest === null ? [] : await removeTags(transaction, model.repository_id, tags, caller.actor);
   for (const gone of removed)
     await caller.record(transaction, { kind: 'tag-removed', repository: release.image_repository, ...gone });
@@ -247,7 +248,7 @@ export async function removeRelease(transaction: Queries, caller: Caller, id: st
     transaction,
     caller,
     'release.delete',
-    { before: release, tags: removed, ...(force ? { forced: live } : {}) },
+    { before: release, tags: removed, deployments, ...(force ? { forced: live } : {}) },
     release,
   );
 }

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { isFailure } from '../../../src/errors.js';
-import { createDeployment } from '../../../src/metadata/deployment-changes.js';
-import { changeModel } from '../../../src/metadata/model-changes.js';
+import { changeDeployment, createDeployment } from '../../../src/metadata/deployment-changes.js';
+import { changeModel, removeModel } from '../../../src/metadata/model-changes.js';
 import { changeRelease, removeRelease } from '../../../src/metadata/release-changes.js';
 import { listReleases } from '../../../src/metadata/releases.js';
 import type { ManifestPush } from '../../../src/registry/manifest-rows.js';
@@ -89,4 +89,27 @@ describe('releases of a model', () => {
     );
     expect(row?.forced).to.equal(25);
   });
+
+  for (const what of ['release', 'model'])
+    it(`leave the deployments that were over in the record when the ${what} goes`, async () => {
+      const image = await scene.image('one');
+      await scene.run(scene.push(image, 'v1'));
+      const release_id = await idOf('v1');
+      const over: object[] = [];
+      for (const status of ['failed', 'retired'] as const) {
+        const environment = `was-${status}`;
+        const { id } = await scene.run((t) => createDeployment(t, CALLER, { release_id, environment }));
+        await scene.run((t) => changeDeployment(t, CALLER, id, { status }));
+        over.push({ id, environment, status, digest: image.digest });
+      }
+      await scene.run((t) =>
+        what === 'release' ? removeRelease(t, CALLER, release_id, false) : removeModel(t, CALLER, 'crossing', false),
+      );
+      expect(await scene.database.query('select id from deployments')).to.deep.equal([]);
+      const rows = await scene.database.query<{ details: Record<string, unknown> }>(
+        'select details from audit_logs where action = $1',
+        [`${what}.delete`],
+      );
+      expect(rows.map(({ details }) => details.deployments)).to.deep.equal([over]);
+    });
 });
