@@ -20,6 +20,8 @@ export interface Descriptor {
   readonly platform?: Platform;
   /** Ollama's, and no part of the specification: the path of a tensor or a config in the model. */
   readonly name?: string;
+  /** KitOps' for the entries of an index of ModelKits, and no part of the specification: what the model is, by itself. */
+  readonly modelMetadata?: Readonly<Record<string, unknown>>;
 }
 
 const names = ['mediaType', 'digest', 'size', 'artifactType', 'annotations', 'urls', 'data', 'platform'];
@@ -49,7 +51,12 @@ export function parseDescriptor(value: unknown, field: string): Descriptor {
     ...(platform !== undefined && { platform: requireObject(platform, `${field}.platform`, []) }),
     // Elsewhere it may be anything.
     ...(typeof object.name === 'string' && object.name !== '' && { name: object.name }),
+    ...(isMap(object.modelMetadata) && { modelMetadata: object.modelMetadata }),
   };
+}
+
+function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /**

@@ -2,7 +2,7 @@ import type { Manifest } from '../oci/manifest.js';
 import { isWeightsFormat } from './format.js';
 import type { ModelFile } from './files.js';
 import { OCI_LICENSES, OCI_TITLE, OCI_VERSION, type Packaging } from './media-types.js';
-import { isQuantization, labelOfFileType, lastQuantization } from './quantization.js';
+import { isQuantization, isSameQuantization, labelOfFileType, lastQuantization } from './quantization.js';
 import type { TagMeaning } from './tag.js';
 import { itemsAt, textAt, textOf } from './untrusted.js';
 
@@ -85,6 +85,18 @@ function ofOllama(config: unknown): Claims {
     quantization: [quantizationAt(config, 'file_type')],
     format: [textAt(config, 'model_format')],
   };
+}
+
+/**
+ * What the entries of an index say of their models (KitOps). Where they differ the index is of all of them, and none is said of
+ * the whole.
+ */
+export function claimsOfIndex({ manifests }: Manifest): Claims {
+  const said = manifests.flatMap(({ modelMetadata }) => quantizationAt(modelMetadata, 'quantization') ?? []);
+  const [first] = said;
+  return first !== undefined && said.every((other) => isSameQuantization(first, other))
+    ? { quantization: [first] }
+    : {};
 }
 
 /** Words that tools write where they don't know one answer. */

@@ -4,6 +4,7 @@ import {
   type Subject,
   claimsOfAnnotations,
   claimsOfConfig,
+  claimsOfIndex,
   claimsOfNames,
   claimsOfTag,
   subjects,
@@ -35,7 +36,7 @@ export type Facts = { readonly packaging?: Packaging } & Readonly<Partial<Record
 export function factsOf(manifest: Manifest, config: unknown, tag: TagMeaning): Facts {
   const packaging = packagingOf(manifest);
   const sources: readonly (readonly [FactSource, Claims])[] = [
-    ['config', claimsOfConfig(packaging, config)],
+    ['config', manifest.kind === 'index' ? claimsOfIndex(manifest) : claimsOfConfig(packaging, config)],
     ['annotation', claimsOfAnnotations(manifest)],
     ['filename', claimsOfNames(filesOf(manifest, config))],
     ['tag', claimsOfTag(tag)],

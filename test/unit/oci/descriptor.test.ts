@@ -4,7 +4,7 @@ import { expectFailure } from './failure.js';
 import { describeContent } from './samples.js';
 
 describe('oci/descriptor', () => {
-  it('keeps the properties that the image specification names and no others', () => {
+  it('keeps the properties that the image specification names, and of others those that say what a model is', () => {
     const full = describeContent('{}', {
       artifactType: 'application/vnd.example',
       annotations: { 'org.opencontainers.image.title': 'model.safetensors', empty: '' },
@@ -12,7 +12,9 @@ describe('oci/descriptor', () => {
       data: 'e30=',
       platform: { architecture: 'amd64', os: 'linux', 'os.features': ['a'] },
     });
-    expect(parseDescriptor({ ...full, modelMetadata: { quantization: 'int4' } }, 'config')).to.deep.equal(full);
+    expect(parseDescriptor({ ...full, unknown: { a: 1 }, modelMetadata: 'int4' }, 'config')).to.deep.equal(full);
+    const said = { ...full, modelMetadata: { quantization: 'int4' } };
+    expect(parseDescriptor(said, 'config')).to.deep.equal(said);
   });
 
   it('takes null for absent, as Go writes it', () => {

@@ -1,10 +1,12 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Manifest } from '../../../src/oci/manifest.js';
+import { type Manifest, parseManifest } from '../../../src/oci/manifest.js';
+import { OCI_IMAGE_MANIFEST } from '../../../src/oci/media-types.js';
 import { type Facts, factsOf } from '../../../src/weights/packaging.js';
 import { labelOfFileType, lastQuantization } from '../../../src/weights/quantization.js';
 import { readTag } from '../../../src/weights/tag.js';
 import { expectQuick } from '../oci/failure.js';
+import { describeContent, encode, imageIndex, limits } from '../oci/samples.js';
 import { TITLE, docker, layer, manifestOf, modelKit, modelPack, ollama, titled } from './samples.js';
 
 const facts = (manifest: Manifest, config: unknown, tag = 'latest'): Facts => factsOf(manifest, config, readTag(tag));
@@ -81,6 +83,29 @@ describe('weights/facts', () => {
       quantization: config('Q4_0'),
       format: config('gguf'),
     });
+  });
+
+  it('reads what an index of ModelKits says of its entries, where they agree', () => {
+    const index = (...said: readonly unknown[]) => {
+      const manifests = said.map((modelMetadata, nth) => ({
+        ...describeContent(`kit ${nth}`, { mediaType: OCI_IMAGE_MANIFEST }),
+        modelMetadata,
+      }));
+      const artifactType = 'application/vnd.kitops.modelkit.index.v1+json';
+      return parseManifest(encode(imageIndex({ artifactType, manifests })), undefined, limits);
+    };
+    const of = (quantization: unknown) => ({ quantization, totalParameters: 7e9 });
+    expect(facts(index(of('Q4_K_M'), of('q4_k_m'), {}), undefined, 'v1-Q8_0')).to.deep.equal({
+      packaging: 'modelkit',
+      version: { value: 'v1', source: 'tag' },
+      quantization: { ...config('Q4_K_M'), conflict: [{ source: 'tag', value: 'Q8_0' }] },
+    });
+    expect(facts(index(of('Q4_K_M'), of('Q8_0')), undefined, 'v1-Q8_0').quantization).to.deep.equal({
+      value: 'Q8_0',
+      source: 'tag',
+    });
+    for (const odd of [null, [], 'Q4_K_M', of(4), of('mixed'), of(''), undefined])
+      expect(facts(index(odd), undefined).quantization, JSON.stringify(odd)).to.equal(undefined);
   });
 
   it('reads annotations, file names and the tag, the stronger first', () => {
