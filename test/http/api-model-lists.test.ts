@@ -73,6 +73,10 @@ describe('lists of models over HTTP', () => {
       ['tags=lists-c,lists-d', ''],
       ['q=API-LISTS%2Fd', 'd'],
       ['q=lists%20even', 'ace'],
+      ['q=f%20e', 'e'],
+      ['q=_S', 'abcde'],
+      ['q=%25_', 'abcde'],
+      ['q=__', ''],
       ['q=100%25_sure%20of%20e', 'e'],
       ['q=100__sure', ''],
     ] as const)

@@ -32,8 +32,8 @@ export interface Cost {
   readonly milliseconds: number;
   /** Blocks of 8 KiB that were looked at, most of them in memory. */
   readonly blocks: number;
-  /** Tables that were read from end to end. */
-  readonly scanned: readonly string[];
+  /** Tables that were read from end to end, and how many rows that were; each as often as it was. */
+  readonly scanned: readonly { readonly table: string; readonly rows: number }[];
   /** The most rows that went through one node, also those that it threw away. */
   readonly rows: number;
   /** As text, to be read by people. */
@@ -65,7 +65,9 @@ export async function explain(queries: Queries, { text, values }: Statement): Pr
   return {
     milliseconds: explained['Planning Time'] + explained['Execution Time'],
     blocks: explained.Plan['Shared Hit Blocks'] + explained.Plan['Shared Read Blocks'],
-    scanned: nodes.filter((node) => node['Node Type'] === 'Seq Scan').map((node) => node['Relation Name'] ?? ''),
+    scanned: nodes
+      .filter((node) => node['Node Type'] === 'Seq Scan')
+      .map((node) => ({ table: node['Relation Name'] ?? '', rows: rowsOf(node) })),
     rows: Math.max(...nodes.map(rowsOf)),
     plan: draw(explained.Plan),
   };
