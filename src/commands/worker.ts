@@ -76,7 +76,7 @@ export async function runWorker(
     log,
     pause,
     observers: [followChanges, recordBy(recordChanges, auditChanges)],
-    inspectPushes: (blobs) => inspectPushes(database, blobs),
+    inspectPushes,
     blobMaxBytes: config.blobMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
     sessionsPerKey: config.sessionsPerKey,

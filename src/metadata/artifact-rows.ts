@@ -6,6 +6,33 @@ import { filesOf, type ModelFile } from '../weights/packaging.js';
 import { readManifest } from './release-content.js';
 import type { FollowedModel } from './release-rows.js';
 
+/** Files as rows `w` of a statement: six parameters from number `first`, as `fileParameters` gives them. */
+export function fileRows(first: number): string {
+  const types = ['text', 'text', 'text', 'text', 'bigint', 'text'];
+  return `unnest(${types.map((type, index) => `$${first + index}::${type}[]`).join(', ')})
+            with ordinality as w (name, path, media_type, digest, size_bytes, format, position)`;
+}
+
+const PUT_LAYERS = `with wanted as (
+        select w.*, row_number() over (partition by w.digest, w.path order by w.position) as nth from ${fileRows(3)}),
+      there as (
+        select id, digest, path, row_number() over (partition by digest, path order by position, id) as nth
+          from artifacts where release_id = $1 and kind = 'layer'),
+      matched as (
+        select t.id, w.position, w.media_type from there t
+          join wanted w on w.digest = t.digest and w.path is not distinct from t.path and w.nth = t.nth),
+      kept as (update artifacts a set position = m.position, media_type = m.media_type, repository = null, blob = null
+                 from matched m where a.id = m.id
+                  and (a.position <> m.position or a.media_type <> m.media_type or a.blob is not null)),
+      gone as (delete from artifacts a using there t where a.id = t.id and t.id not in (select id from matched)
+               returning a.blob),
+      -- What only a draft had goes to the collector's queue.
+      queued as (insert into reviews (kind, digest) select distinct 'blob', blob from gone where blob is not null
+                 on conflict do nothing)
+ insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
+ select $1, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $2
+   from wanted w where w.position not in (select position from matched)`;
+
 /**
  * Makes the artifacts of kind layer what the manifest names. What is there already, by digest and path, stays with its id
  * and what was written about it.
@@ -16,39 +43,18 @@ export async function putLayers(
   files: readonly ModelFile[],
   { key }: Pick<Actor, 'key'>,
 ): Promise<void> {
-  await transaction.query(
-    `with wanted as (
-            select w.*, row_number() over (partition by w.digest, w.path order by w.position) as nth
-              from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
-                with ordinality as w (name, path, media_type, digest, size_bytes, format, position)),
-          there as (
-            select id, digest, path, row_number() over (partition by digest, path order by position, id) as nth
-              from artifacts where release_id = $1 and kind = 'layer'),
-          matched as (
-            select t.id, w.position, w.media_type from there t
-              join wanted w on w.digest = t.digest and w.path is not distinct from t.path and w.nth = t.nth),
-          kept as (update artifacts a set position = m.position, media_type = m.media_type, repository = null, blob = null
-                     from matched m where a.id = m.id
-                      and (a.position <> m.position or a.media_type <> m.media_type or a.blob is not null)),
-          gone as (delete from artifacts a using there t where a.id = t.id and t.id not in (select id from matched)
-                   returning a.blob),
-          -- What only a draft had goes to the collector's queue.
-          queued as (insert into reviews (kind, digest) select distinct 'blob', blob from gone where blob is not null
-                     on conflict do nothing)
-     insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
-     select $1, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $8
-       from wanted w where w.position not in (select position from matched)`,
-    [
-      release,
-      files.map((file) => file.name),
-      files.map((file) => file.path ?? null),
-      files.map((file) => file.mediaType),
-      files.map((file) => file.digest),
-      files.map((file) => file.size),
-      files.map((file) => file.format ?? null),
-      key,
-    ],
-  );
+  await transaction.query(PUT_LAYERS, [release, key, ...fileParameters(files)]);
+}
+
+export function fileParameters(files: readonly ModelFile[]): readonly unknown[][] {
+  return [
+    files.map((file) => file.name),
+    files.map((file) => file.path ?? null),
+    files.map((file) => file.mediaType),
+    files.map((file) => file.digest),
+    files.map((file) => file.size),
+    files.map((file) => file.format ?? null),
+  ];
 }
 
 /** Artifacts of what refers to a release's manifest: those of a former one go, those of this one come. */
@@ -110,22 +116,10 @@ export async function attach(
   const rows = await transaction.query<{ id: string }>(
     `insert into artifacts (release_id, name, kind, position, manifest, media_type, digest, size_bytes, path, checksum, format, created_by)
      select r.id, w.name, 'attached', w.position, $2, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $3
-       from unnest($1::uuid[]) as r (id),
-            unnest($4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[])
-              with ordinality as w (name, path, media_type, digest, size_bytes, format, position)
+       from unnest($1::uuid[]) as r (id), ${fileRows(4)}
       where not exists (select from artifacts a where a.release_id = r.id and a.manifest = $2)
      returning id`,
-    [
-      releases,
-      digest,
-      actor.key,
-      files.map((file) => file.name),
-      files.map((file) => file.path ?? null),
-      files.map((file) => file.mediaType),
-      files.map((file) => file.digest),
-      files.map((file) => file.size),
-      files.map((file) => file.format ?? null),
-    ],
+    [releases, digest, actor.key, ...fileParameters(files)],
   );
   return rows.map((row) => row.id);
 }

@@ -1,9 +1,9 @@
 import type { Actor } from '../actor.js';
-import type { Database, Queries } from '../database/connect.js';
+import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import type { Change, ChangeObserver, MovedTag } from '../registry/changes.js';
-import type { PushInspector } from '../registry/manifests.js';
+import { NotAlone, type PushInspector } from '../registry/manifests.js';
 import type { Blobs } from '../registry/blobs.js';
 import { isModelLike, wantsConfig } from '../weights/packaging.js';
 import { readTag } from '../weights/tag.js';
@@ -18,20 +18,11 @@ import { findRelease, type FollowedModel, forgetTag, immutable, releaseTag, setN
 
 type Pushed = Extract<Change, { kind: 'manifest-pushed' }>;
 
-/**
- * What is looked at before a push's transaction: whether it will make a model, so that it holds the repository alone from its
- * first statement, and what the config says. A push of something else costs nothing here.
- */
-export function inspectPushes(database: Database, blobs: Blobs): PushInspector {
-  return async ({ repository, manifest, tags }) => {
-    if (manifest.subject !== undefined || !isModelLike(manifest)) return { alone: false };
-    const config = wantsConfig(manifest) ? await readConfigBlob(blobs, repository, manifest) : undefined;
-    if (tags.length === 0) return { alone: false, config };
-    const models = await database.query(
-      'select from repositories r join models m on m.repository_id = r.id where r.name = $1',
-      [repository],
-    );
-    return { alone: models.length === 0, config };
+/** Reads, before a push's transaction, what the config of a model says. A push of something else costs nothing here. */
+export function inspectPushes(blobs: Blobs): PushInspector {
+  return async ({ repository, manifest }) => {
+    if (manifest.subject !== undefined || !isModelLike(manifest) || !wantsConfig(manifest)) return undefined;
+    return await readConfigBlob(blobs, repository, manifest);
   };
 }
 
@@ -144,6 +135,7 @@ export async function findModel(queries: Queries, repository: RepositoryName): P
 /** A push of what looks like a model, into a repository that has none, makes one of it and of all tags that are there. */
 async function makeModel(transaction: Queries, change: Pushed, actor: Actor): Promise<FollowedModel | undefined> {
   if (change.moved.length === 0 || !isModelLike(change.manifest)) return undefined;
+  if (!change.alone) throw new NotAlone();
   const id = await lockRepository(transaction, change.repository);
   const made = await createModelOf(transaction, { id, name: change.repository }, actor);
   const model = made ? { ...made, repository_id: id } : await findModel(transaction, change.repository);

@@ -4,7 +4,7 @@ import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import { readTag, spellings } from '../weights/tag.js';
 import { versionOrder } from '../weights/version.js';
-import { attachReferrersOf, putLayers } from './artifact-rows.js';
+import { attachReferrersOf, fileParameters, fileRows, putLayers } from './artifact-rows.js';
 import { findLive, refuseLive } from './live.js';
 import { type ReleaseContent, storedContent } from './release-content.js';
 
@@ -22,9 +22,27 @@ export interface ReleaseTag {
   readonly quantization: string | null;
 }
 
+// Most pushes make a new release: its files go with it, in one statement.
+const SET_RELEASE = `with release as (
+   insert into releases as r (model_id, version, quantization, tag, digest, media_type, artifact_type, size_bytes, status,
+                              facts, version_order, created_by)
+   values ($1, $2, $3, $4, $5, $6, $7, $8, 'published', $9, $10, $11)
+   on conflict (model_id, lower(version), lower(coalesce(quantization, ''))) do update
+      set version = excluded.version, quantization = excluded.quantization, tag = excluded.tag, digest = excluded.digest,
+          media_type = excluded.media_type, artifact_type = excluded.artifact_type, size_bytes = excluded.size_bytes,
+          facts = excluded.facts, version_order = excluded.version_order, updated_at = now(),
+          status = case when r.status in ('draft', 'withdrawn') then 'published' else r.status end
+    where not $12 or r.digest is null or r.digest = excluded.digest
+   returning r.id, r.xmax = 0 as fresh),
+ layers as (
+   insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
+   select r.id, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $11
+     from release r, ${fileRows(14)} where r.fresh)
+ select id, fresh, exists (select from manifests m where m.repository = $13 and m.subject = $5) as referred from release`;
+
 /**
  * Makes or moves the release of a tag that now means `content`. Whoever calls it holds the tag.
- * @returns its id. @throws 'ReleaseImmutable' if the model is, and the release is another digest.
+ * @returns its id, and whether it is new. @throws 'ReleaseImmutable' if the model is, and the release is another digest.
  */
 export async function setRelease(
   transaction: Queries,
@@ -32,40 +50,30 @@ export async function setRelease(
   release: ReleaseTag,
   content: ReleaseContent,
   actor: Actor,
-): Promise<string> {
+): Promise<{ id: string; fresh: boolean }> {
   const { tag, version, quantization } = release;
   const facts = content.facts({ kind: 'release', version, quantization });
-  const [row] = await transaction.query<{ id: string; referred: boolean }>(
-    `insert into releases as r (model_id, version, quantization, tag, digest, media_type, artifact_type, size_bytes, status,
-                                facts, version_order, created_by)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, 'published', $9, $10, $11)
-     on conflict (model_id, lower(version), lower(coalesce(quantization, ''))) do update
-        set version = excluded.version, quantization = excluded.quantization, tag = excluded.tag, digest = excluded.digest,
-            media_type = excluded.media_type, artifact_type = excluded.artifact_type, size_bytes = excluded.size_bytes,
-            facts = excluded.facts, version_order = excluded.version_order, updated_at = now(),
-            status = case when r.status in ('draft', 'withdrawn') then 'published' else r.status end
-      where not $12 or r.digest is null or r.digest = excluded.digest
-     returning r.id, exists (select from manifests m where m.repository = $13 and m.subject = $5) as referred`,
-    [
-      model.id,
-      version,
-      quantization,
-      tag,
-      content.digest,
-      content.mediaType,
-      content.artifactType,
-      content.size,
-      facts === null ? null : JSON.stringify(facts),
-      versionOrder(version),
-      actor.key,
-      model.immutable,
-      model.repository_id,
-    ],
-  );
+  const [row] = await transaction.query<{ id: string; fresh: boolean; referred: boolean }>(SET_RELEASE, [
+    model.id,
+    version,
+    quantization,
+    tag,
+    content.digest,
+    content.mediaType,
+    content.artifactType,
+    content.size,
+    facts === null ? null : JSON.stringify(facts),
+    versionOrder(version),
+    actor.key,
+    model.immutable,
+    model.repository_id,
+    ...fileParameters(content.files),
+  ]);
   if (!row) throw await immutable(transaction, model.id, release);
-  await putLayers(transaction, row.id, content.files, actor);
-  await attachReferrersOf(transaction, model, row.id, content.digest, row.referred, actor);
-  return row.id;
+  const { id, fresh, referred } = row;
+  if (!fresh) await putLayers(transaction, id, content.files, actor);
+  if (!fresh || referred) await attachReferrersOf(transaction, model, id, content.digest, referred, actor);
+  return { id, fresh };
 }
 
 /** Says which digest a release of an immutable model keeps. */
@@ -79,8 +87,10 @@ export async function immutable(queries: Queries, model: string, release: Releas
 }
 
 /**
- * As `setRelease`, for a tag that was set just now: where another spelling was set later still, the release is what that one
- * means. Whoever sets the release last looks last, so one of two that cross sees the other's tag.
+ * Makes or moves the release of a tag that was set just now: where another spelling was set later still, the release is what
+ * that one means. Whoever sets the release last looks last, so one of two that cross sees the other's tag; whoever makes it
+ * is the first of them.
+ * @returns its id. @throws 'ReleaseImmutable' if the model is, and the release is another digest.
  */
 export async function setNewestRelease(
   transaction: Queries,
@@ -89,7 +99,8 @@ export async function setNewestRelease(
   content: ReleaseContent,
   actor: Actor,
 ): Promise<string> {
-  const id = await setRelease(transaction, model, release, content, actor);
+  const { id, fresh } = await setRelease(transaction, model, release, content, actor);
+  if (fresh) return id;
   const others = spellings(release.version, release.quantization);
   const later = await transaction.query(
     `select from tags t where t.repository = $1 and lower(t.name) = any($2::text[]) and t.name <> $3
@@ -97,7 +108,7 @@ export async function setNewestRelease(
     [model.repository_id, others, release.tag],
   );
   const heir = later.length > 0 ? await newestSpelling(transaction, model, release) : undefined;
-  return heir ? await setRelease(transaction, model, heir.release, heir.content, actor) : id;
+  return heir ? (await setRelease(transaction, model, heir.release, heir.content, actor)).id : id;
 }
 
 /** The release of a version and quantization, whatever its spelling. */

@@ -32,6 +32,8 @@ export type Change =
       moved: readonly MovedTag[];
       /** The manifest's config, if the inspection of the push read it. */
       config?: unknown;
+      /** Whether the push holds its repository alone. */
+      alone?: boolean;
     }
   | {
       readonly kind: 'manifest-removed';

@@ -12,16 +12,16 @@ export interface StoredManifest {
   readonly size: number;
 }
 
-/** What an observer wants done, and known, before the transaction of a push. */
-export interface Inspection {
-  /** Whether the push has to hold its repository alone, from its first statement on. */
-  readonly alone: boolean;
-  /** The manifest's config as JSON, where somebody wants it. */
-  readonly config?: unknown;
-}
+/** Reads the manifest's config as JSON, where somebody wants it, before the transaction of a push, which waits for no bytes. */
+export type PushInspector = (push: ManifestPush) => Promise<unknown>;
 
-/** Looks at a push before its transaction, which waits for no bytes. */
-export type PushInspector = (push: ManifestPush) => Promise<Inspection>;
+/**
+ * Thrown by an observer of a push that has to hold its repository alone, from its first statement on: it is done anew so.
+ * A lock that was taken by many can't be made stronger without deadlocks.
+ */
+export class NotAlone extends Error {
+  override readonly name = 'NotAlone';
+}
 
 export interface ManifestsOptions {
   readonly database: Database;
@@ -80,21 +80,24 @@ export class Manifests {
     const { database, observers, inspect } = this.#options;
     const { repository, digest, manifest, tags } = push;
     const size = push.payload.length;
-    const { alone, config } = (await inspect?.(push)) ?? { alone: false };
+    const config = await inspect?.(push);
+    let alone = false;
     for (let attempt = 1; ; attempt++) {
       try {
         await database.transaction(async (transaction) => {
           const moved = await putManifest(transaction, push, actor, alone);
           await announce(
             observers,
-            { kind: 'manifest-pushed', repository, digest, size, manifest, tags, moved, config },
+            { kind: 'manifest-pushed', repository, digest, size, manifest, tags, moved, config, alone },
             actor,
             transaction,
           );
         });
         return;
       } catch (error) {
-        if (!lostToRemoval(error) || attempt >= MAX_ATTEMPTS) throw error;
+        const wanted: boolean = error instanceof NotAlone && !alone;
+        if ((!wanted && !lostToRemoval(error)) || attempt >= MAX_ATTEMPTS) throw error;
+        alone ||= wanted;
       }
     }
   }

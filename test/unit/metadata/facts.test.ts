@@ -84,6 +84,7 @@ describe('facts of releases', () => {
       const size = payload.length;
       const pushed = {
         kind: 'manifest-pushed' as const,
+        alone: true,
         repository: REPOSITORY,
         digest: named,
         size,
