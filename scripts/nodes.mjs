@@ -79,7 +79,7 @@ async function test(binary) {
     await copyFile(binary, node);
     await chmod(node, 0o755);
     const env = { ...process.env, PATH: [open, process.env.PATH].join(delimiter) };
-    const { counts, faults, stderr } = await runTogether(['http', 'unit'], { node, env });
+    const { counts, faults, stderr } = await runTogether(['http:1/2', 'http:2/2', 'unit'], { node, env });
     // Node warns of what its next version will refuse.
     const warned = /^\(node:\d+\) .*$/m.exec(stderr)?.[0];
     return { counts: closingLine(counts), fault: faults.length > 0 ? faults.join(', ') : warned };

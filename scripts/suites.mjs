@@ -1,20 +1,34 @@
-// Test suites, those joined by + at the same time, since most of a suite's time is waiting:
+// Test suites, those joined by + at the same time, since most of a suite's time is waiting; http:1/2 is every second file:
 //
-//   node scripts/suites.mjs http+unit faults
+//   node scripts/suites.mjs http:1/2+http:2/2+unit faults
 //
 // The output of the first of those that run together is shown as it comes, that of the others when they end; last comes one
 // line that counts them all.
 import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const COUNTS = /^(\d+) passed, (\d+) failed, (\d+) skipped$/gm;
 
+/** The compiled tests of a suite, or of a share of it. */
+function filesOf(suite) {
+  const [name = '', share = '1/1'] = suite.split(':');
+  const [which, count] = share.split('/').map(Number);
+  const folder = join('dist/test', name);
+  const files = readdirSync(join(root, folder), { recursive: true }).filter((file) => file.endsWith('.test.js'));
+  return files
+    .sort()
+    .filter((_, index) => index % count === which - 1)
+    .map((file) => join(folder, file));
+}
+
 /** Runs one suite of compiled tests. What it says is shown at once, or at its end. */
 function runSuite(suite, { node, env, atOnce }) {
   return new Promise((done, fail) => {
-    const args = ['node_modules/mocha/bin/mocha.js', `dist/test/${suite}/**/*.test.js`];
+    const args = ['node_modules/mocha/bin/mocha.js', ...filesOf(suite)];
     const child = spawn(node, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
     const end = (signal) => child.kill(signal);
     process.once('SIGTERM', end);
@@ -40,7 +54,7 @@ function runSuite(suite, { node, env, atOnce }) {
 }
 
 /**
- * Runs suites, each a folder below test/, at the same time.
+ * Runs suites, each a folder below test/ or a share of one, at the same time.
  * @returns how many tests passed, failed and were skipped; what went wrong; what was said on stderr.
  */
 export async function runTogether(suites, { node = process.execPath, env = process.env } = {}) {
