@@ -5,9 +5,16 @@ import { backgroundSettings } from './settings/background.js';
 import { Fault, type Setting } from './settings/kinds.js';
 import { limitsSettings } from './settings/limits.js';
 import { processSettings } from './settings/process.js';
+import { storageSettings } from './settings/storage.js';
 
 /** Every setting of Weighhouse, in the order in which `--help` and the README print them. */
-export const settings = { ...processSettings, ...accessSettings, ...limitsSettings, ...backgroundSettings } as const;
+export const settings = {
+  ...processSettings,
+  ...storageSettings,
+  ...accessSettings,
+  ...limitsSettings,
+  ...backgroundSettings,
+} as const;
 
 /** Variables that begin like ours, but are those of clients (podman, skopeo). */
 const FOREIGN = ['REGISTRY_AUTH_FILE'];
@@ -49,6 +56,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   const config = values as Values;
   if (Boolean(config.tlsCert) !== Boolean(config.tlsKey))
     faults.push(`${config.tlsCert ? 'REGISTRY_TLS_KEY' : 'REGISTRY_TLS_CERT'} is missing: HTTPS needs both files`);
+  if (config.storage === 's3') faults.push(...faultsOfS3(config));
   if (faults.length > 0) throw new ConfigError(faults);
   const dataDir = resolve(config.dataDir);
   return Object.freeze({
@@ -59,8 +67,20 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   });
 }
 
+/** What the store in a bucket needs beside its settings' own rules. */
+function faultsOfS3(config: Values): string[] {
+  const needed = ['s3Bucket', 's3AccessKeyId', 's3SecretAccessKey'] as const;
+  const faults = needed
+    .filter((key) => config[key] === '')
+    .map((key) => `${settings[key].name} is missing: REGISTRY_STORAGE=s3 needs it`);
+  if (config.xAccelPrefix) faults.push('REGISTRY_X_ACCEL_PREFIX needs files, REGISTRY_STORAGE=s3 has none');
+  return faults;
+}
+
 /** The settings of this process. The only place that reads the environment. */
 export function readProcessConfig(): Config {
+  // The SDK of S3 announces on every start which Node its later versions will need; ours is pinned.
+  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
   return readConfig(process.env);
 }
 

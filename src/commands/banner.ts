@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
 import type { Config } from '../config.js';
 import { adminKeyPath } from './admin-key.js';
+import { placeOfBlobs } from './storage.js';
 
 /** What the operator sees when the registry is up: where it is, and lines to paste. */
 export function banner(
@@ -21,7 +22,7 @@ export function banner(
   return [
     '',
     `Weighhouse serves ${secure ? 'https' : 'http'}://${registry} with ${config.workers} worker${config.workers === 1 ? '' : 's'}`,
-    `  blobs       ${config.filesystemRoot}`,
+    `  blobs       ${placeOfBlobs(config)}`,
     `  PostgreSQL  ${place ?? 'REGISTRY_DATABASE_URL'}`,
     `  admin key   ${newKey ? `${newKey}   (shown this once, kept in ${keyFile})` : whereabouts}`,
     ...(config.operationsListen

@@ -10,11 +10,11 @@ import { factsJob } from '../metadata/facts-job.js';
 import { answersJob } from '../metadata/idempotency.js';
 import { sealJob } from '../metadata/seals.js';
 import { Blobs } from '../registry/blobs.js';
-import { FilesystemRecords } from '../storage/record-store.js';
+import type { RecordStore } from '../storage/record-store.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 
 /** Everything that runs in the background. */
-export function jobsOf(config: Config, database: Database, store: SegmentStore, log: Log): Job[] {
+export function jobsOf(config: Config, database: Database, store: SegmentStore, records: RecordStore, log: Log): Job[] {
   const everyMs = config.jobInterval * 1000;
   const pause = () => undefined;
   const blobs = new Blobs({ database, store, observers: [], pause, storageTimeoutSeconds: config.storageTimeout });
@@ -22,7 +22,7 @@ export function jobsOf(config: Config, database: Database, store: SegmentStore, 
     expiryJob(database, everyMs),
     revokedJob(database, everyMs),
     removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay }),
-    recordsJob(database, new FilesystemRecords(config.filesystemRoot), config.recordInterval * 1000),
+    recordsJob(database, records, config.recordInterval * 1000),
     factsJob(database, blobs, everyMs),
     answersJob(database, everyMs),
     sealJob(database, config.auditSealInterval * 1000),

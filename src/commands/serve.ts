@@ -2,15 +2,12 @@ import { mkdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import type { Config } from '../config.js';
-import { connect, type Database } from '../database/connect.js';
+import { connect } from '../database/connect.js';
 import { lockDataFolder } from '../database/data-folder.js';
 import { checkDurability } from '../database/durability.js';
 import { listen } from '../database/notify.js';
 import { Jobs } from '../gc/jobs.js';
 import type { Log } from '../log.js';
-import { checkMarkers } from '../registry/installation.js';
-import { FilesystemStore } from '../storage/filesystem.js';
-import { MemoryBudget } from '../storage/memory-budget.js';
 import { ensureAdminKey } from './admin-key.js';
 import { auditedReads } from './audited-reads.js';
 import { banner } from './banner.js';
@@ -20,6 +17,7 @@ import { KeptPostgres } from './kept-postgres.js';
 import { checkAddress } from './listen-address.js';
 import { bringUpToDate } from './migrate.js';
 import { Operations } from './operations.js';
+import { prepareStore } from './storage.js';
 import { Teardown } from './teardown.js';
 import { Workers } from './workers.js';
 
@@ -116,25 +114,17 @@ async function start(
   const database = connect({ url, pool: 2, timeout: config.databaseTimeout });
   started.add('connections to the database', () => database.close());
   for (const warning of await checkDurability(database)) log.warn(`PostgreSQL: ${warning}`);
-  const store = await prepareStore(config, database);
+  const { store, records } = await prepareStore(config, database);
   started.add('the connections of the health checks', () => operations.unwatch());
   await operations.watch(url, store);
   stop.throwIfAborted();
 
   const listener = listen(url, log);
   started.add('the listening connection', () => listener.close());
-  const jobs = new Jobs(jobsOf(config, database, store, log), listener, log);
+  const jobs = new Jobs(jobsOf(config, database, store, records, log), listener, log);
   started.add('the jobs', () => jobs.stop(), JOBS_MS);
   // Once more: now they have to end before what they use.
   started.add('the workers', () => workers.stop());
   const [address, newKey] = await Promise.all([workers.start(url), ensureAdminKey(database, config)]);
   process.stdout.write(banner(config, address, postgres?.place, newKey));
-}
-
-async function prepareStore(config: Config, database: Database): Promise<FilesystemStore> {
-  const store = new FilesystemStore({ root: config.filesystemRoot, budget: new MemoryBudget(0), downloadMemory: 0 });
-  await mkdir(config.filesystemRoot, { recursive: true, mode: 0o750 });
-  await checkMarkers(database, store);
-  await store.prepare();
-  return store;
 }

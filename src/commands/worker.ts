@@ -21,7 +21,6 @@ import { followChanges, inspectPushes } from '../metadata/follow.js';
 import { Metadata } from '../metadata/metadata.js';
 import { createRegistry } from '../registry/registry.js';
 import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
-import { FilesystemStore } from '../storage/filesystem.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
 import { askPrimary } from './ask-primary.js';
@@ -33,6 +32,7 @@ import { loadContract, loadDocs } from './contract-files.js';
 import { departOnRequest } from './departure.js';
 import { addressError } from './listen-address.js';
 import { workerMetrics } from './metrics-worker.js';
+import { openStore } from './storage.js';
 import type { FromWorker, ToServe, ToWorker } from './worker-messages.js';
 
 const RECORDING_MS = 5_000;
@@ -69,7 +69,7 @@ export async function runWorker(
   const database = connect({ url: config.databaseUrl, pool: config.databasePool, timeout: config.databaseTimeout });
   const listener = listen(config.databaseUrl, log);
   const budget = new MemoryBudget(config.uploadMemory);
-  const store = new FilesystemStore({ root: config.filesystemRoot, budget, downloadMemory: config.downloadMemory });
+  const store = await openStore(config, budget, pause);
   const registry = createRegistry({
     database,
     store,

@@ -76,7 +76,8 @@ export class SegmentWriter {
     const { segment } = this.#session;
     if (!segment) throw new Error('a request without a segment has nothing to write');
     const { store, pause } = this.#options;
-    const open = await store.begin(segment.key);
+    const expected = body.length === undefined ? undefined : this.swallowedBytes + body.length;
+    const open = await store.begin(segment.key, expected);
     // For what was reported too early to be due, and then the client stalled.
     const timer = setInterval(() => void this.#follow(controller), RECORD_MS);
     const settle = async () => {

@@ -49,7 +49,6 @@ export const processSettings = {
     600,
     'How long a request waits for a connection to PostgreSQL, or for its answer to a statement, before it is answered 503.',
   ),
-  filesystemRoot: text('REGISTRY_FILESYSTEM_ROOT', '', 'The folder of the blobs; empty: <data>/blobs.'),
   workers: integer('REGISTRY_WORKERS', 0, 'processes', 0, 256, 'Processes that serve; 0: one per core.'),
   logLevel: text(
     'REGISTRY_LOG_LEVEL',

@@ -74,8 +74,11 @@ export interface SegmentStore {
    * it is forgotten.
    */
   readonly settleSeconds: number;
-  /** Opens a segment for its one writer; the object appears now or when it is sealed. Its key must be in a committed row. */
-  begin(key: SegmentKey): Promise<OpenSegment>;
+  /**
+   * Opens a segment for its one writer; the object appears now or when it is sealed. Its key must be in a committed row.
+   * @param expected how many bytes are announced, if any: more must not come.
+   */
+  begin(key: SegmentKey, expected?: number): Promise<OpenSegment>;
   /**
    * Takes up a segment whose writer is gone, so that [0, length) can be read; neither extends nor cuts it. Idempotent.
    * @returns `objectSize`, null while it may still grow; undefined if [0, length) is lost.

@@ -42,6 +42,8 @@ const PACKAGES: Record<string, RegExp> = {
   'prom-client': /^commands\//,
   'pino-pretty': /^log$/,
   yaml: /^commands\//,
+  '@aws-sdk/client-s3': /^storage\/s3/,
+  '@smithy/node-http-handler': /^storage\/s3/,
   'node:cluster': /^(commands\/|main$)/,
 };
 

@@ -1,0 +1,294 @@
+import { createHash } from 'node:crypto';
+import { Agent as HttpAgent, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import type { Readable } from 'node:stream';
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  GetBucketLifecycleConfigurationCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectsV2Command,
+  ListPartsCommand,
+  PutObjectCommand,
+  S3Client,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3';
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { attempt, attempts } from './s3-attempts.js';
+import { isAnswer, S3Error } from './s3-failures.js';
+import type { ListedPart } from './s3-part-plan.js';
+
+const CONNECT_MS = 5_000;
+/** A part gets so much time beyond the limit of a request, and a gateway that is slower counts as hanging. */
+const SLOWEST_BYTES_PER_MS = 1024;
+
+export interface S3Options {
+  /** Empty: that of AWS for the region. */
+  readonly endpoint: string;
+  readonly region: string;
+  readonly bucket: string;
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  /** What every name begins with: empty, or ending in `/`. */
+  readonly prefix: string;
+  readonly forcePathStyle: boolean;
+  /** How long one request may take, in seconds. */
+  readonly timeoutSeconds: number;
+}
+
+/** The requests of S3 that the store makes, below one prefix of a bucket. All throw S3Error. */
+export class S3Bucket {
+  readonly prefix: string;
+  /** What one request may take, in milliseconds. */
+  readonly limitMs: number;
+  readonly #client: S3Client;
+  readonly #bucket: string;
+
+  constructor(options: S3Options) {
+    this.#bucket = options.bucket;
+    this.prefix = options.prefix;
+    this.limitMs = options.timeoutSeconds * 1000;
+    // A download holds its connection as long as its client reads: none must wait for that.
+    const agent = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY, maxFreeSockets: 64 };
+    this.#client = new S3Client({
+      ...(options.endpoint !== '' && { endpoint: options.endpoint }),
+      region: options.region,
+      credentials: { accessKeyId: options.accessKeyId, secretAccessKey: options.secretAccessKey },
+      forcePathStyle: options.forcePathStyle,
+      // Otherwise streams go out in chunks with a checksum behind them, which RGW answers with 411.
+      requestChecksumCalculation: 'WHEN_REQUIRED',
+      responseChecksumValidation: 'WHEN_REQUIRED',
+      // Repeated where that is safe, by us: never Complete.
+      maxAttempts: 1,
+      expectContinueHeader: false,
+      requestHandler: new NodeHttpHandler({
+        connectionTimeout: CONNECT_MS,
+        httpAgent: new HttpAgent(agent),
+        httpsAgent: new HttpsAgent(agent),
+      }),
+    });
+    this.#client.middlewareStack.add(
+      (next) => (args) => {
+        const { headers, method } = args.request as { headers: Record<string, string>; method: string };
+        // Content-MD5 and ETags vouch for bodies; their SHA-256 would cost a core.
+        if (method === 'PUT') headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+        return next(args);
+      },
+      { step: 'build', name: 'unsignedPayload' },
+    );
+  }
+
+  close(): void {
+    this.#client.destroy();
+  }
+
+  /** The object's size, or undefined if there is none. */
+  async find(name: string): Promise<{ size: number } | undefined> {
+    const command = new HeadObjectCommand(this.#at(name));
+    const head = await orMissing(this.#repeat('HEAD', (abortSignal) => this.#client.send(command, { abortSignal })));
+    return head && { size: head.ContentLength ?? 0 };
+  }
+
+  /** Puts an object in one request. `exclusive`: 'exists' if there is one. */
+  async put(name: string, body: Buffer, exclusive = false): Promise<void> {
+    const input = { ...this.#at(name), Body: body, ContentLength: body.length, ContentMD5: md5(body) };
+    const command = new PutObjectCommand({ ...input, ...(exclusive && { IfNoneMatch: '*' }) });
+    await this.#repeat('PUT', (abortSignal) => this.#client.send(command, { abortSignal }), body.length);
+  }
+
+  /** Bytes from `start` up to, not including, `end`; `size` is that of the whole object. The caller destroys the body. */
+  async get(name: string, start: number, end: number): Promise<{ body: IncomingMessage; size: number }> {
+    const command = new GetObjectCommand({ ...this.#at(name), Range: `bytes=${start}-${end - 1}` });
+    const answer = await this.#repeat('GET', (abortSignal) => this.#client.send(command, { abortSignal }));
+    const body = answer.Body as unknown as IncomingMessage;
+    const size = Number(/\/([0-9]+)$/.exec(answer.ContentRange ?? '')?.[1]);
+    if (Number.isSafeInteger(size)) return { body, size };
+    body.destroy();
+    throw new S3Error('GET', 'again', 'NoContentRange', undefined, 'the answer is not the range that was asked for');
+  }
+
+  /** A small object, whole; undefined if there is none. */
+  async read(name: string): Promise<string | undefined> {
+    const command = new GetObjectCommand(this.#at(name));
+    return await orMissing(
+      this.#repeat('GET', async (abortSignal) => {
+        const { Body: body } = await this.#client.send(command, { abortSignal });
+        return (await body?.transformToString()) ?? '';
+      }),
+    );
+  }
+
+  async remove(name: string): Promise<void> {
+    const command = new DeleteObjectCommand(this.#at(name));
+    await this.#repeat('DELETE', (abortSignal) => this.#client.send(command, { abortSignal }));
+  }
+
+  /** Begins a multipart upload; repeated it may leave a second one, which goes with its key. @returns its id. */
+  async begin(name: string): Promise<string> {
+    const command = new CreateMultipartUploadCommand(this.#at(name));
+    const { UploadId: upload } = await this.#repeat('CreateMultipartUpload', (abortSignal) =>
+      this.#client.send(command, { abortSignal }),
+    );
+    if (!upload) throw new S3Error('CreateMultipartUpload', 'again', 'NoUploadId', undefined, '');
+    return upload;
+  }
+
+  /** Sends a part, again if need be, with its MD5 (base64) for S3 to check. @returns its ETag, and whether it was sent once. */
+  async putPart(
+    name: string,
+    upload: string,
+    number: number,
+    body: Buffer,
+    md5: string,
+    signal: AbortSignal,
+  ): Promise<{ etag: string; once: boolean }> {
+    const input = { ...this.#at(name), UploadId: upload, PartNumber: number };
+    const command = new UploadPartCommand({ ...input, Body: body, ContentLength: body.length, ContentMD5: md5 });
+    let times = 0;
+    const send = (abortSignal: AbortSignal) => {
+      times += 1;
+      return this.#client.send(command, { abortSignal });
+    };
+    const { ETag: etag = '' } = await this.#repeat('UploadPart', send, body.length, signal);
+    return { etag, once: times === 1 };
+  }
+
+  /** Sends a part while its bytes arrive, once; the signal ends it. @returns its ETag. */
+  async streamPart(
+    name: string,
+    upload: string,
+    number: number,
+    body: Readable,
+    length: number,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const input = { ...this.#at(name), UploadId: upload, PartNumber: number };
+    const command = new UploadPartCommand({ ...input, Body: body, ContentLength: length });
+    const send = (abortSignal: AbortSignal) => this.#client.send(command, { abortSignal });
+    // Clients may take days: whoever fills it watches over it.
+    return (await attempt('UploadPart', 2 ** 31 - 1, send, signal)).ETag ?? '';
+  }
+
+  /** The parts of an upload in order, or undefined if there is no such upload. */
+  async listParts(name: string, upload: string): Promise<ListedPart[] | undefined> {
+    const parts: ListedPart[] = [];
+    for (let marker: string | undefined; ; ) {
+      const command = new ListPartsCommand({ ...this.#at(name), UploadId: upload, PartNumberMarker: marker });
+      const send = (abortSignal: AbortSignal) => this.#client.send(command, { abortSignal });
+      const page = await orMissing(this.#repeat('ListParts', send));
+      if (!page) return undefined;
+      for (const { PartNumber: number = 0, ETag: etag = '', Size: size = 0 } of page.Parts ?? [])
+        parts.push({ number, etag, size });
+      marker = page.NextPartNumberMarker;
+      if (!page.IsTruncated || !marker) return parts.sort((a, b) => a.number - b.number);
+    }
+  }
+
+  /** Sends Complete, once. Whatever it throws, it may have taken place, or still may within the limit. */
+  async complete(name: string, upload: string, parts: readonly Omit<ListedPart, 'size'>[]): Promise<void> {
+    const Parts = parts.map(({ number, etag }) => ({ PartNumber: number, ETag: etag }));
+    const command = new CompleteMultipartUploadCommand({
+      ...this.#at(name),
+      UploadId: upload,
+      MultipartUpload: { Parts },
+    });
+    const send = (abortSignal: AbortSignal) => this.#client.send(command, { abortSignal });
+    await attempt('CompleteMultipartUpload', this.limitMs, send);
+  }
+
+  /** Called where a key is removed, which no row names, and nowhere else: after a Complete it loses data. */
+  async abort(name: string, upload: string): Promise<void> {
+    const command = new AbortMultipartUploadCommand({ ...this.#at(name), UploadId: upload });
+    await orMissing(this.#repeat('AbortMultipartUpload', (abortSignal) => this.#client.send(command, { abortSignal })));
+  }
+
+  /** Names that begin with `start`, in order. */
+  async *names(start: string, pageSize = 1000): AsyncGenerator<string> {
+    for (let token: string | undefined; ; ) {
+      const command = new ListObjectsV2Command({
+        Bucket: this.#bucket,
+        Prefix: this.prefix + start,
+        MaxKeys: pageSize,
+        ContinuationToken: token,
+      });
+      const page = await this.#repeat('ListObjects', (abortSignal) => this.#client.send(command, { abortSignal }));
+      for (const { Key: key = '' } of page.Contents ?? []) yield key.slice(this.prefix.length);
+      token = page.NextContinuationToken;
+      if (!page.IsTruncated || !token) return;
+    }
+  }
+
+  /** Unfinished uploads of names that begin with `start`. */
+  async *uploads(start: string): AsyncGenerator<{ name: string; upload: string }> {
+    for (let key: string | undefined, id: string | undefined; ; ) {
+      const command = new ListMultipartUploadsCommand({
+        Bucket: this.#bucket,
+        Prefix: this.prefix + start,
+        KeyMarker: key,
+        UploadIdMarker: id,
+      });
+      const page = await this.#repeat('ListMultipartUploads', (abortSignal) =>
+        this.#client.send(command, { abortSignal }),
+      );
+      for (const { Key: key = '', UploadId: upload = '' } of page.Uploads ?? [])
+        yield { name: key.slice(this.prefix.length), upload };
+      key = page.NextKeyMarker;
+      id = page.NextUploadIdMarker;
+      if (!page.IsTruncated || !key) return;
+    }
+  }
+
+  /** @throws Error in words for the operator if there is no such bucket, or it loses uploads by a rule of its own. */
+  async check(): Promise<void> {
+    const bucket = { Bucket: this.#bucket };
+    const head = new HeadBucketCommand(bucket);
+    const found = await orMissing(this.#repeat('HEAD', (abortSignal) => this.#client.send(head, { abortSignal })));
+    if (!found) throw new Error(`there is no bucket ${this.#bucket} at this S3 endpoint`);
+    const command = new GetBucketLifecycleConfigurationCommand(bucket);
+    const rules = await this.#repeat('GetBucketLifecycle', async (abortSignal) => {
+      try {
+        return (await this.#client.send(command, { abortSignal })).Rules ?? [];
+      } catch (error) {
+        if ((error as Error).name === 'NoSuchLifecycleConfiguration') return [];
+        throw error;
+      }
+    });
+    const aborting = rules.find((rule) => rule.Status === 'Enabled' && rule.AbortIncompleteMultipartUpload);
+    if (aborting)
+      throw new Error(
+        `a lifecycle rule of the bucket ${this.#bucket} (${aborting.ID ?? 'without a name'}) aborts uploads, which can destroy finished objects: remove it`,
+      );
+  }
+
+  #at(name: string): { Bucket: string; Key: string } {
+    return { Bucket: this.#bucket, Key: this.prefix + name };
+  }
+
+  async #repeat<T>(
+    operation: string,
+    run: (signal: AbortSignal) => Promise<T>,
+    bytes = 0,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const patience = { limitMs: this.limitMs + bytes / SLOWEST_BYTES_PER_MS, patienceMs: 2 * this.limitMs };
+    return await attempts(operation, patience, run, signal);
+  }
+}
+
+function md5(body: Buffer): string {
+  return createHash('md5').update(body).digest('base64');
+}
+
+async function orMissing<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (isAnswer(error, 'missing')) return undefined;
+    throw error;
+  }
+}

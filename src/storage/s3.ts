@@ -1,0 +1,185 @@
+import { randomBytes } from 'node:crypto';
+import type { Readable } from 'node:stream';
+import { RegistryError } from '../errors.js';
+import type { MemoryBudget } from './memory-budget.js';
+import type { RecordStore } from './record-store.js';
+import { S3Bucket, type S3Options } from './s3-bucket.js';
+import { recoverUpload, settleSecondsOf } from './s3-complete.js';
+import { isAnswer, storageFailure } from './s3-failures.js';
+import { PartMemory } from './s3-part-memory.js';
+import { READ_BYTES, S3Range } from './s3-range.js';
+import { S3Segment } from './s3-segment.js';
+import {
+  findSegmentKey,
+  type OpenSegment,
+  type PausePoint,
+  type SealClaim,
+  type SegmentKey,
+  type SegmentRange,
+  type SegmentState,
+  type SegmentStore,
+} from './segment-store.js';
+
+const MARKER = 'weighhouse.marker';
+const RECORDS = 'records/';
+const ORDER_DIGITS = 16;
+
+export interface S3StoreOptions extends S3Options {
+  /** What all uploads of the process share. */
+  readonly budget: MemoryBudget;
+  /** Tests hold the store between its requests. */
+  readonly pause?: PausePoint;
+}
+
+/**
+ * Segments as objects of S3, and records beside them (decision 0002):
+ *
+ *     <prefix>weighhouse.marker              the database's marker
+ *     <prefix><2 hex>/<key>                  a segment, or a multipart upload that is to be one
+ *     <prefix>records/<order>-<random>.jsonl what the database knows
+ */
+export class S3Store implements SegmentStore, RecordStore {
+  readonly settleSeconds: number;
+  readonly #bucket: S3Bucket;
+  readonly #memory: PartMemory;
+  readonly #pause: PausePoint;
+  #reads = 0;
+
+  constructor(options: S3StoreOptions) {
+    this.#bucket = new S3Bucket(options);
+    this.#memory = new PartMemory(options.budget);
+    this.#pause = options.pause ?? (() => undefined);
+    this.settleSeconds = settleSecondsOf(this.#bucket.limitMs);
+  }
+
+  /** Bytes that all downloads together may hold now. */
+  get readAheadBytes(): number {
+    return this.#reads * READ_BYTES;
+  }
+
+  /** @throws Error in words for the operator if the bucket can't be used. */
+  async prepare(): Promise<void> {
+    await this.#bucket.check();
+  }
+
+  async begin(key: SegmentKey, expected?: number): Promise<OpenSegment> {
+    // It also finds out, before a byte is read, whether the gateway answers.
+    const there = await asked(this.#bucket.find(key));
+    if (there) throw new RegistryError('Unavailable', 'the storage failed', { cause: new Error(`${key} is there`) });
+    return new S3Segment({ bucket: this.#bucket, name: key, memory: this.#memory, pause: this.#pause, expected });
+  }
+
+  async recover(
+    key: SegmentKey,
+    length: number,
+    state: SegmentState,
+    claim: SealClaim,
+  ): Promise<{ objectSize: number } | undefined> {
+    const objectSize = await recoverUpload(this.#bucket, key, length, state, claim, this.#pause);
+    return objectSize === undefined ? undefined : { objectSize };
+  }
+
+  async open(key: SegmentKey, { start, end }: SegmentRange): Promise<Readable> {
+    const failure = (error: unknown) => damaged(key, end, error);
+    try {
+      const { body, size } = await this.#bucket.get(key, start, end);
+      if (size < end) {
+        body.destroy();
+        throw failure(new Error(`${size} bytes are there`));
+      }
+      const stream = new S3Range(this.#bucket, key, start, end, body, failure);
+      this.#reads += 1;
+      stream.once('close', () => {
+        this.#reads -= 1;
+      });
+      return stream;
+    } catch (error) {
+      throw isAnswer(error, 'missing', 'range') ? failure(error) : storageFailure(error);
+    }
+  }
+
+  async stat(key: SegmentKey): Promise<{ size: number } | undefined> {
+    return await asked(this.#bucket.find(key));
+  }
+
+  async remove(key: SegmentKey): Promise<boolean> {
+    return await asked(this.#remove(key));
+  }
+
+  async #remove(key: SegmentKey): Promise<boolean> {
+    let nothing = (await this.#bucket.find(key)) === undefined;
+    for await (const { name, upload } of this.#bucket.uploads(key)) {
+      if (name !== key) continue;
+      nothing = false;
+      await this.#bucket.abort(name, upload);
+    }
+    if (!nothing) await this.#bucket.remove(key);
+    return nothing;
+  }
+
+  async *list(): AsyncGenerator<SegmentKey> {
+    try {
+      for await (const name of this.#bucket.names('')) {
+        const key = findSegmentKey(name);
+        if (key) yield key;
+      }
+      for await (const { name } of this.#bucket.uploads('')) {
+        const key = findSegmentKey(name);
+        if (key) yield key;
+      }
+    } catch (error) {
+      throw storageFailure(error);
+    }
+  }
+
+  async readMarker(): Promise<string | undefined> {
+    return (await asked(this.#bucket.read(MARKER)))?.trim();
+  }
+
+  async mark(marker: string): Promise<void> {
+    for await (const name of this.#bucket.names('', 10))
+      if (name !== MARKER)
+        throw new Error(`the bucket holds ${this.#bucket.prefix}${name} but no marker of Weighhouse`);
+    try {
+      // Not every S3 heeds the condition: whoever marks reads again what stands there.
+      if ((await this.#bucket.find(MARKER)) === undefined) {
+        await this.#bucket.put(MARKER, Buffer.from(`${marker}\n`), true);
+        return;
+      }
+    } catch (error) {
+      if (!isAnswer(error, 'exists')) throw error;
+    }
+    throw new Error('the bucket has a marker already');
+  }
+
+  async putRecords(order: number, lines: string): Promise<void> {
+    const name = `${String(order).padStart(ORDER_DIGITS, '0')}-${randomBytes(4).toString('hex')}`;
+    await asked(this.#bucket.put(`${RECORDS}${name}.jsonl`, Buffer.from(lines)));
+  }
+
+  async *listRecords(): AsyncGenerator<string> {
+    try {
+      for await (const name of this.#bucket.names(RECORDS)) yield (await this.#bucket.read(name)) ?? '';
+    } catch (error) {
+      throw storageFailure(error);
+    }
+  }
+
+  /** Lets go of connections. */
+  close(): void {
+    this.#bucket.close();
+  }
+}
+
+async function asked<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw storageFailure(error);
+  }
+}
+
+function damaged(key: string, wanted: number, why: unknown): RegistryError {
+  const cause = new Error(`segment ${key}: ${wanted} bytes wanted`, { cause: why });
+  return new RegistryError('BlobDamaged', 'the stored bytes of this blob are damaged', { cause });
+}
