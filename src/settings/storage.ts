@@ -47,6 +47,6 @@ export const storageSettings = {
     'seconds',
     1,
     600,
-    'How long one request to S3 may take before it counts as failed; what can be repeated is, for twice as long. After a process died at the end of an upload its client waits four times as long.',
+    'How long one request to S3 may take before it counts as failed; what can be repeated is. After a process died at the end of an upload its client waits four times as long.',
   ),
 } as const;

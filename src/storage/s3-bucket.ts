@@ -24,8 +24,10 @@ import { isAnswer, S3Error } from './s3-failures.js';
 import type { ListedPart } from './s3-part-plan.js';
 
 const CONNECT_MS = 5_000;
-/** A part gets so much time beyond the limit of a request, and a gateway that is slower counts as hanging. */
-const SLOWEST_BYTES_PER_MS = 1024;
+/** What carries bytes gets so much more time: a gateway that takes fewer of each counts as hanging. */
+const SLOWEST_BYTES_PER_MS = 4096;
+/** The SDK would write to the console; what it says is in its errors. */
+const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 export interface S3Options {
   /** Empty: that of AWS for the region. */
@@ -66,6 +68,7 @@ export class S3Bucket {
       // Repeated where that is safe, by us: never Complete.
       maxAttempts: 1,
       expectContinueHeader: false,
+      logger: silent,
       requestHandler: new NodeHttpHandler({
         connectionTimeout: CONNECT_MS,
         httpAgent: new HttpAgent(agent),
@@ -275,8 +278,8 @@ export class S3Bucket {
     bytes = 0,
     signal?: AbortSignal,
   ): Promise<T> {
-    const patience = { limitMs: this.limitMs + bytes / SLOWEST_BYTES_PER_MS, patienceMs: 2 * this.limitMs };
-    return await attempts(operation, patience, run, signal);
+    const limitMs = this.limitMs + bytes / SLOWEST_BYTES_PER_MS;
+    return await attempts(operation, { limitMs, patienceMs: 1.5 * limitMs }, run, signal);
   }
 }
 

@@ -1,0 +1,45 @@
+import { randomUUID } from 'node:crypto';
+import { MemoryBudget } from '../../../src/storage/memory-budget.js';
+import { S3Store } from '../../../src/storage/s3.js';
+import { S3Bucket, type S3Options } from '../../../src/storage/s3-bucket.js';
+import type { PausePoint } from '../../../src/storage/segment-store.js';
+import type { Ceph } from './ceph.js';
+
+const MiB = 1024 * 1024;
+
+/** A part of the bucket for one test. */
+export function placeIn(ceph: Ceph): S3Options {
+  return {
+    endpoint: ceph.endpoint,
+    region: 'us-east-1',
+    bucket: 'dev',
+    accessKeyId: 'cephdev',
+    secretAccessKey: 'cephdevsecret',
+    prefix: `${randomUUID()}/`,
+    forcePathStyle: true,
+    timeoutSeconds: 5,
+  };
+}
+
+export interface OpenedStore {
+  readonly store: S3Store;
+  readonly budget: MemoryBudget;
+}
+
+/** A store as a process of its own would have it. */
+export function openStore(
+  place: S3Options,
+  options: { memory?: number; pause?: PausePoint; endpoint?: string; timeoutSeconds?: number } = {},
+): OpenedStore {
+  const { memory = 64 * MiB, ...others } = options;
+  const budget = new MemoryBudget(memory);
+  return { budget, store: new S3Store({ ...place, ...others, budget }) };
+}
+
+/** Removes all that is below the place. */
+export async function empty(place: S3Options): Promise<void> {
+  const bucket = new S3Bucket(place);
+  for await (const { name, upload } of bucket.uploads('')) await bucket.abort(name, upload);
+  for await (const name of bucket.names('')) await bucket.remove(name);
+  bucket.close();
+}

@@ -1,0 +1,96 @@
+// A real Ceph on loopback for a run, started by ../shared/ceph/ceph-dev beside the checkout when the first test wants it.
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import type { Context } from 'mocha';
+import { notRun } from '../../support/not-run.js';
+import { freePort } from '../../support/server.js';
+
+const run = promisify(execFile);
+
+const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
+const PROGRAM = process.env.CEPH_DEV ?? resolve(ROOT, '../shared/ceph/ceph-dev');
+/** So soon radosgw gives up on a dead OSD; otherwise it never does. */
+export const OSD_TIMEOUT_SECONDS = 2;
+
+/** The gateway of a running cluster, and how to do it harm. */
+export class Ceph {
+  private constructor(
+    readonly folder: string,
+    readonly environment: NodeJS.ProcessEnv,
+    readonly port: number,
+  ) {}
+
+  static async start(): Promise<Ceph> {
+    if (process.getuid?.() === 0) await run(PROGRAM, ['install'], { maxBuffer: 2 ** 26 });
+    // Sockets lie in it: its path must be short.
+    const folder = join(await mkdtemp('/tmp/weighhouse-ceph-'), 'd');
+    const port = await freePort();
+    const messengers = await freePort();
+    const environment = {
+      ...process.env,
+      S3_PORT: String(port),
+      MON_PORT: String(await freePort()),
+      MSGR_PORTS: `${messengers}-${messengers + 50}`,
+      OSD_SIZE: '24G',
+      RGW_OP_TIMEOUT: String(OSD_TIMEOUT_SECONDS),
+    };
+    const ceph = new Ceph(folder, environment, port);
+    try {
+      await ceph.up();
+    } catch (error) {
+      await ceph.wipe().catch(() => undefined);
+      throw error;
+    }
+    return ceph;
+  }
+
+  get endpoint(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** Starts what does not run; resolves when a PUT and a GET work. */
+  async up(): Promise<void> {
+    await this.#call('up', this.folder);
+  }
+
+  async killOsd(): Promise<void> {
+    await this.#call('kill-osd', '0', this.folder);
+  }
+
+  async startOsd(): Promise<void> {
+    await this.#call('start-osd', '0', this.folder);
+  }
+
+  /** SIGKILL ends the gateway, SIGSTOP makes it hang, until SIGCONT. */
+  async signalGateway(signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+    const pid = Number(await readFile(join(this.folder, 'run/client.rgw.pid'), 'utf8'));
+    process.kill(pid, signal);
+  }
+
+  async wipe(): Promise<void> {
+    await this.#call('wipe', this.folder);
+    await rm(resolve(this.folder, '..'), { recursive: true, force: true });
+  }
+
+  async #call(...words: string[]): Promise<void> {
+    await run(PROGRAM, words, { env: this.environment, maxBuffer: 2 ** 26 });
+  }
+}
+
+let shared: Promise<Ceph> | undefined;
+
+/** The cluster of this run; the test is skipped, or fails with REQUIRE_ALL=1, where there can be none. */
+export async function sharedCeph(context: Context): Promise<Ceph> {
+  if (!existsSync(PROGRAM)) notRun(context, 'Ceph', 'there is no ../shared/ceph/ceph-dev beside the checkout');
+  shared ??= Ceph.start();
+  return await shared;
+}
+
+/** After the last test. */
+export async function stopCeph(): Promise<void> {
+  await (await shared?.catch(() => undefined))?.wipe();
+}
