@@ -46,6 +46,21 @@ describe('the settings', () => {
     expect(faultsOf({ REGISTRY_ADMIN_KEY: 'se cret' }).join()).not.to.include('se cret');
   });
 
+  it('of a bucket are needed with REGISTRY_STORAGE=s3, and their secret is never repeated', () => {
+    expect(faultsOf({ REGISTRY_STORAGE: 's3', REGISTRY_X_ACCEL_PREFIX: '/x/' })).to.have.length(4);
+    const bucket = {
+      REGISTRY_STORAGE: 's3',
+      REGISTRY_S3_BUCKET: 'models',
+      REGISTRY_S3_ACCESS_KEY_ID: 'id',
+      REGISTRY_S3_SECRET_ACCESS_KEY: 'very secret',
+    };
+    expect(faultsOf(bucket)).to.deep.equal([]);
+    const wrong = { REGISTRY_S3_PREFIX: 'no-slash', REGISTRY_S3_ENDPOINT: 'rgw:7480', REGISTRY_S3_TIMEOUT: '0' };
+    const faults = faultsOf({ ...bucket, ...wrong });
+    expect(faults).to.have.length(3);
+    expect(faults.join()).not.to.include('very secret');
+  });
+
   it('take IPv6 addresses and a port of 0, and an empty variable as not set', () => {
     expect(readConfig({ REGISTRY_LISTEN: '[::1]:0' }).listen).to.deep.equal({ host: '::1', port: 0 });
     expect(readConfig({ REGISTRY_LISTEN: '' }).listen.port).to.equal(5000);
