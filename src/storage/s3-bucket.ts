@@ -24,6 +24,8 @@ import { isAnswer, S3Error } from './s3-failures.js';
 import type { ListedPart } from './s3-part-plan.js';
 
 const CONNECT_MS = 5_000;
+/** The most that S3 lists at once. */
+const PAGE = 1_000;
 /** What carries bytes gets so much more time: a gateway that takes fewer of each counts as hanging. */
 const SLOWEST_BYTES_PER_MS = 4096;
 /** The SDK would write to the console; what it says is in its errors. */
@@ -178,10 +180,15 @@ export class S3Bucket {
   }
 
   /** The parts of an upload in order, or undefined if there is no such upload. */
-  async listParts(name: string, upload: string): Promise<ListedPart[] | undefined> {
+  async listParts(name: string, upload: string, pageSize = PAGE): Promise<ListedPart[] | undefined> {
     const parts: ListedPart[] = [];
     for (let marker: string | undefined; ; ) {
-      const command = new ListPartsCommand({ ...this.#at(name), UploadId: upload, PartNumberMarker: marker });
+      const command = new ListPartsCommand({
+        ...this.#at(name),
+        UploadId: upload,
+        PartNumberMarker: marker,
+        MaxParts: pageSize,
+      });
       const send = (abortSignal: AbortSignal) => this.#client.send(command, { abortSignal });
       const page = await orMissing(this.#repeat('ListParts', send));
       if (!page) return undefined;
@@ -211,7 +218,7 @@ export class S3Bucket {
   }
 
   /** Names that begin with `start`, in order. */
-  async *names(start: string, pageSize = 1000): AsyncGenerator<string> {
+  async *names(start: string, pageSize = PAGE): AsyncGenerator<string> {
     for (let token: string | undefined; ; ) {
       const command = new ListObjectsV2Command({
         Bucket: this.#bucket,
@@ -227,13 +234,14 @@ export class S3Bucket {
   }
 
   /** Unfinished uploads of names that begin with `start`. */
-  async *uploads(start: string): AsyncGenerator<{ name: string; upload: string }> {
+  async *uploads(start: string, pageSize = PAGE): AsyncGenerator<{ name: string; upload: string }> {
     for (let key: string | undefined, id: string | undefined; ; ) {
       const command = new ListMultipartUploadsCommand({
         Bucket: this.#bucket,
         Prefix: this.prefix + start,
         KeyMarker: key,
         UploadIdMarker: id,
+        MaxUploads: pageSize,
       });
       const page = await this.#repeat('ListMultipartUploads', (abortSignal) =>
         this.#client.send(command, { abortSignal }),
@@ -250,7 +258,11 @@ export class S3Bucket {
   async check(): Promise<void> {
     const bucket = { Bucket: this.#bucket };
     const head = new HeadBucketCommand(bucket);
-    const found = await orMissing(this.#repeat('HEAD', (abortSignal) => this.#client.send(head, { abortSignal })));
+    const found = await orMissing(
+      this.#repeat('HEAD', (abortSignal) => this.#client.send(head, { abortSignal })),
+    ).catch((cause: unknown) => {
+      throw new Error(`the bucket ${this.#bucket} can't be reached: ${(cause as Error).message}`, { cause });
+    });
     if (!found) throw new Error(`there is no bucket ${this.#bucket} at this S3 endpoint`);
     const command = new GetBucketLifecycleConfigurationCommand(bucket);
     const rules = await this.#repeat('GetBucketLifecycle', async (abortSignal) => {

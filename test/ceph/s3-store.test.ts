@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   CreateBucketCommand,
   DeleteBucketCommand,
@@ -206,6 +207,33 @@ describe('segments in a bucket', () => {
     await client.send(new DeleteBucketCommand({ Bucket: bucket }));
     client.destroy();
     store.close();
+  });
+
+  it('are found by as many pages as their lists have: objects, uploads and parts', async () => {
+    const bucket = scene.bucket();
+    const keys = Array.from({ length: 23 }, newKey);
+    const signal = new AbortController().signal;
+    const body = Buffer.from('part');
+    const md5 = createHash('md5').update(body).digest('base64');
+    const begun = await Promise.all(
+      keys.map(async (key) => {
+        await bucket.put(key, body);
+        return { name: key as string, upload: await bucket.begin(key) };
+      }),
+    );
+    const [{ name, upload } = { name: '', upload: '' }] = begun;
+    for (let number = 1; number <= 23; number++) await bucket.putPart(name, upload, number, body, md5, signal);
+    const listed = { names: [] as string[], uploads: [] as typeof begun };
+    for await (const found of bucket.names('', 5)) listed.names.push(found);
+    for await (const found of bucket.uploads('', 5)) listed.uploads.push(found);
+    const parts = await bucket.listParts(name, upload, 5);
+    bucket.close();
+    const inOrder = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1);
+    expect(listed.names.sort()).to.deep.equal([...keys].sort());
+    expect(listed.uploads.sort(inOrder)).to.deep.equal(begun.sort(inOrder));
+    expect(parts?.map(({ number, size }) => [number, size])).to.deep.equal(
+      Array.from({ length: 23 }, (_, index) => [index + 1, 4]),
+    );
   });
 
   it('have records beside them, in order', async () => {
