@@ -57,6 +57,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   if (Boolean(config.tlsCert) !== Boolean(config.tlsKey))
     faults.push(`${config.tlsCert ? 'REGISTRY_TLS_KEY' : 'REGISTRY_TLS_CERT'} is missing: HTTPS needs both files`);
   if (config.storage === 's3') faults.push(...faultsOfS3(config));
+  else if (Number.isFinite(config.redirect)) faults.push('REGISTRY_REDIRECT needs REGISTRY_STORAGE=s3');
   if (faults.length > 0) throw new ConfigError(faults);
   const dataDir = resolve(config.dataDir);
   return Object.freeze({
@@ -74,6 +75,8 @@ function faultsOfS3(config: Values): string[] {
     .filter((key) => config[key] === '')
     .map((key) => `${settings[key].name} is missing: REGISTRY_STORAGE=s3 needs it`);
   if (config.xAccelPrefix) faults.push('REGISTRY_X_ACCEL_PREFIX needs files, REGISTRY_STORAGE=s3 has none');
+  if (Number.isFinite(config.redirect) && config.redirectLifetime > config.readGrace)
+    faults.push('REGISTRY_REDIRECT_LIFETIME must not exceed REGISTRY_READ_GRACE, for which bytes outlive their blob');
   return faults;
 }
 

@@ -53,6 +53,7 @@ async function openS3(config: Config, budget: MemoryBudget, pause: PausePoint) {
   const { S3Store } = await import('../storage/s3.js');
   return new S3Store({
     endpoint: config.s3Endpoint,
+    publicEndpoint: config.s3PublicEndpoint,
     region: config.s3Region,
     bucket: config.s3Bucket,
     accessKeyId: config.s3AccessKeyId,

@@ -117,6 +117,11 @@ export async function runWorker(
     idleMs: config.idleTimeout * 1000,
     rangesMax: config.rangesMax,
     xAccelPrefix: config.xAccelPrefix,
+    redirect: {
+      minBytes: config.redirect,
+      networks: config.redirectNetworks.rules.length > 0 ? config.redirectNetworks : undefined,
+      lifetimeSeconds: config.redirectLifetime,
+    },
     chunkMinBytes: config.chunkMinBytes,
     limits: {
       maxBytes: config.manifestMaxBytes,

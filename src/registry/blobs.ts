@@ -4,7 +4,13 @@ import { isFailure, RegistryError } from '../errors.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
-import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
+import {
+  isRedirecting,
+  type PausePoint,
+  type RedirectingSegmentStore,
+  type SegmentKey,
+  type SegmentStore,
+} from '../storage/segment-store.js';
 import { isRagged, readBody, SEGMENTS_JSON, type Segment } from './bodies.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
 import { ensureRepository } from './repositories.js';
@@ -20,6 +26,8 @@ export interface Blob {
 export interface OpenableBlob extends Blob {
   /** The key of the one object that is exactly this blob, if there is such; only then may others than the registry read it. */
   readonly wholeObject: string | undefined;
+  /** An address of that object for a client, where the store gives any. @throws 'BlobDamaged' */
+  readonly urlFor?: ((lifetimeSeconds: number) => Promise<URL>) | undefined;
   /**
    * Reads a range. @throws 'BlobDamaged' before the first byte if it can be told by then, else out of the iteration.
    */
@@ -67,7 +75,20 @@ export class Blobs {
     const row = await this.#row(repository, digest);
     const [only, ...others] = row.segments;
     const wholeObject = only && others.length === 0 && !isRagged(only) ? only.key : undefined;
-    return { digest, size: row.size, wholeObject, open: (range) => this.#open(repository, digest, row, range) };
+    const { store } = this.#options;
+    const urlFor =
+      wholeObject && isRedirecting(store)
+        ? (lifetimeSeconds: number) => this.#urlFor(store, wholeObject, row.size, lifetimeSeconds)
+        : undefined;
+    return { digest, size: row.size, wholeObject, urlFor, open: (range) => this.#open(repository, digest, row, range) };
+  }
+
+  /** Nobody is sent to where the bytes are not. */
+  async #urlFor(store: RedirectingSegmentStore, key: SegmentKey, size: number, lifetimeSeconds: number): Promise<URL> {
+    const there = await this.#inTime(store.stat(key));
+    if (there?.size === size) return await store.urlFor(key, lifetimeSeconds);
+    const cause = new Error(`segment ${key}: ${size} bytes wanted, ${there?.size ?? 'none'} are there`);
+    throw new RegistryError('BlobDamaged', 'the stored bytes of this blob are damaged', { cause });
   }
 
   async #row(repository: RepositoryName, digest: Digest): Promise<BlobRow> {

@@ -36,6 +36,18 @@ export function integer(name: string, fallback: number, unit: string, min: numbe
   return { name, fallback: String(fallback), unit, about, parse } satisfies Setting<number>;
 }
 
+/** The least number of bytes for something to be done; `never` is infinite, `always` 0. */
+export function threshold(name: string, about: string): Setting<number> {
+  const parse = (value: string) => {
+    if (value === 'never') return Number.POSITIVE_INFINITY;
+    const number = value === 'always' ? 0 : Number(value);
+    if (!/^([0-9]+|always)$/.test(value) || !Number.isSafeInteger(number))
+      throw new Fault(`must be always, never or a number of bytes, not ${JSON.stringify(value)}`);
+    return number;
+  };
+  return { name, fallback: 'never', unit: 'never, always or bytes', about, parse };
+}
+
 export function address(name: string, fallback: string, about: string): Setting<{ host: string; port: number }> {
   const parse = (value: string) => {
     const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):([0-9]{1,5})$/.exec(value);

@@ -1,4 +1,4 @@
-import { choice, integer, origin, text } from './kinds.js';
+import { choice, DAY, integer, networks, origin, text, threshold } from './kinds.js';
 
 /** Where the bytes are. */
 export const storageSettings = {
@@ -11,7 +11,7 @@ export const storageSettings = {
   s3Endpoint: origin('REGISTRY_S3_ENDPOINT', 'The address of the S3 gateway; empty: that of AWS for the region.'),
   s3PublicEndpoint: origin(
     'REGISTRY_S3_PUBLIC_ENDPOINT',
-    'The address by which clients reach the S3 gateway, where it is another one.',
+    'The address by which clients reach the S3 gateway when they are sent there, where it is another one.',
   ),
   s3Bucket: text(
     'REGISTRY_S3_BUCKET',
@@ -48,5 +48,18 @@ export const storageSettings = {
     1,
     600,
     'How long one request to S3 may take before it counts as failed; what can be repeated is. After a process died at the end of an upload its client waits four times as long.',
+  ),
+  redirect: threshold(
+    'REGISTRY_REDIRECT',
+    'Whether downloads are sent to the S3 gateway (307): never, always, or of blobs of at least so many bytes. Where a client would bring its key or token along, and for several ranges, they are not.',
+  ),
+  redirectNetworks: networks('REGISTRY_REDIRECT_NETWORKS', 'The clients that are sent there; empty: all.'),
+  redirectLifetime: integer(
+    'REGISTRY_REDIRECT_LIFETIME',
+    900,
+    'seconds',
+    1,
+    7 * DAY,
+    'How long after it was given an address of the gateway can be used; a download that has begun goes on.',
   ),
 } as const;

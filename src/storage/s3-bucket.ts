@@ -16,8 +16,10 @@ import {
   ListPartsCommand,
   PutObjectCommand,
   S3Client,
+  type S3ClientConfig,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { attempt, attempts } from './s3-attempts.js';
 import { isAnswer, S3Error } from './s3-failures.js';
@@ -34,6 +36,8 @@ const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {
 export interface S3Options {
   /** Empty: that of AWS for the region. */
   readonly endpoint: string;
+  /** By which clients reach it; empty: by the same. */
+  readonly publicEndpoint?: string;
   readonly region: string;
   readonly bucket: string;
   readonly accessKeyId: string;
@@ -51,6 +55,8 @@ export class S3Bucket {
   /** What one request may take, in milliseconds. */
   readonly limitMs: number;
   readonly #client: S3Client;
+  /** Only signs. */
+  readonly #signer: S3Client;
   readonly #bucket: string;
 
   constructor(options: S3Options) {
@@ -59,7 +65,7 @@ export class S3Bucket {
     this.limitMs = options.timeoutSeconds * 1000;
     // A download holds its connection as long as its client reads: none must wait for that.
     const agent = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY, maxFreeSockets: 64 };
-    this.#client = new S3Client({
+    const settings: S3ClientConfig = {
       ...(options.endpoint !== '' && { endpoint: options.endpoint }),
       region: options.region,
       credentials: { accessKeyId: options.accessKeyId, secretAccessKey: options.secretAccessKey },
@@ -76,7 +82,10 @@ export class S3Bucket {
         httpAgent: new HttpAgent(agent),
         httpsAgent: new HttpsAgent(agent),
       }),
-    });
+    };
+    this.#client = new S3Client(settings);
+    const { publicEndpoint } = options;
+    this.#signer = publicEndpoint ? new S3Client({ ...settings, endpoint: publicEndpoint }) : this.#client;
     this.#client.middlewareStack.add(
       (next) => (args) => {
         const { headers, method } = args.request as { headers: Record<string, string>; method: string };
@@ -115,6 +124,12 @@ export class S3Bucket {
     if (Number.isSafeInteger(size)) return { body, size };
     body.destroy();
     throw new S3Error('GET', 'again', 'NoContentRange', undefined, 'the answer is not the range that was asked for');
+  }
+
+  /** An address by which a client can read the object. */
+  async sign(name: string, lifetimeSeconds: number): Promise<URL> {
+    const command = new GetObjectCommand({ ...this.#at(name), ResponseContentType: 'application/octet-stream' });
+    return new URL(await getSignedUrl(this.#signer, command, { expiresIn: lifetimeSeconds }));
   }
 
   /** A small object, whole; undefined if there is none. */

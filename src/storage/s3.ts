@@ -13,11 +13,11 @@ import {
   findSegmentKey,
   type OpenSegment,
   type PausePoint,
+  type RedirectingSegmentStore,
   type SealClaim,
   type SegmentKey,
   type SegmentRange,
   type SegmentState,
-  type SegmentStore,
 } from './segment-store.js';
 
 const MARKER = 'weighhouse.marker';
@@ -38,7 +38,7 @@ export interface S3StoreOptions extends S3Options {
  *     <prefix><2 hex>/<key>                  a segment, or a multipart upload that is to be one
  *     <prefix>records/<order>-<random>.jsonl what the database knows
  */
-export class S3Store implements SegmentStore, RecordStore {
+export class S3Store implements RedirectingSegmentStore, RecordStore {
   readonly settleSeconds: number;
   readonly #bucket: S3Bucket;
   readonly #memory: PartMemory;
@@ -96,6 +96,10 @@ export class S3Store implements SegmentStore, RecordStore {
     } catch (error) {
       throw isAnswer(error, 'missing', 'range') ? failure(error) : storageFailure(error);
     }
+  }
+
+  async urlFor(key: SegmentKey, lifetimeSeconds: number): Promise<URL> {
+    return await this.#bucket.sign(key, lifetimeSeconds);
   }
 
   async stat(key: SegmentKey): Promise<{ size: number } | undefined> {

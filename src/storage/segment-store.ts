@@ -113,5 +113,15 @@ export interface SegmentStore {
   mark(marker: string): Promise<void>;
 }
 
+/** A store that can send clients straight to the bytes. */
+export interface RedirectingSegmentStore extends SegmentStore {
+  /** An address at which whoever has it can read the object for a while, whole or by ranges. */
+  urlFor(key: SegmentKey, lifetimeSeconds: number): Promise<URL>;
+}
+
+export function isRedirecting(store: SegmentStore): store is RedirectingSegmentStore {
+  return 'urlFor' in store;
+}
+
 /** A named place at which a test can hold the code still; outside tests it does nothing. */
 export type PausePoint = (name: string) => Promise<void> | void;

@@ -9,26 +9,11 @@ import { memoryOf, until } from '../faults/support/processes.js';
 import { Upload } from '../faults/support/upload.js';
 import { startServer, type TestServer } from '../support/server.js';
 import type { S3Options } from '../../src/storage/s3-bucket.js';
-import { empty, openStore, placeIn } from './support/bucket.js';
+import { empty, openStore, placeIn, settingsOf } from './support/bucket.js';
 import { type Ceph, sharedCeph } from './support/ceph.js';
 
 const MiB = 1024 * 1024;
 const SEED = Number(process.env.FAULT_SEED ?? Math.floor(Math.random() * 2 ** 32));
-const TIMEOUT_SECONDS = 2;
-
-function settingsOf(place: S3Options): Record<string, string> {
-  return {
-    REGISTRY_STORAGE: 's3',
-    REGISTRY_S3_ENDPOINT: place.endpoint,
-    REGISTRY_S3_BUCKET: place.bucket,
-    REGISTRY_S3_ACCESS_KEY_ID: place.accessKeyId,
-    REGISTRY_S3_SECRET_ACCESS_KEY: place.secretAccessKey,
-    REGISTRY_S3_PREFIX: place.prefix,
-    REGISTRY_S3_TIMEOUT: String(TIMEOUT_SECONDS),
-    REGISTRY_JOB_INTERVAL: '1',
-    REGISTRY_REMOVAL_DELAY: '0',
-  };
-}
 
 /** What the store holds, and what rows name. */
 async function compare(url: string, place: S3Options) {

@@ -3,11 +3,13 @@ import { ifNoneMatch } from '../../oci/range.js';
 import type { ReadObserver } from '../../metadata/audit-reads.js';
 import type { Blob, Blobs } from '../../registry/blobs.js';
 import { actorOf, type Context } from '../context.js';
+import { type RedirectOptions, redirected } from '../redirect.js';
 import { blobSender, type BlobSenderOptions } from '../send-blob.js';
 import { isOllama, locate } from './location.js';
 import { part } from './parameters.js';
 
 export interface BlobRoutesOptions extends BlobSenderOptions {
+  readonly redirect: RedirectOptions;
   readonly blobs: Blobs;
   readonly reads: ReadObserver;
 }
@@ -15,7 +17,7 @@ export interface BlobRoutesOptions extends BlobSenderOptions {
 const OCTETS = 'application/octet-stream';
 
 /** The handlers of blobs (distribution-spec, "Pulling blobs", "Deleting Blobs"; ranges as RFC 9110 section 14). */
-export function blobHandlers({ blobs, reads, ...options }: BlobRoutesOptions) {
+export function blobHandlers({ blobs, reads, redirect, ...options }: BlobRoutesOptions) {
   const send = blobSender(options);
 
   /** HEAD (end-2): from the database alone. */
@@ -39,6 +41,10 @@ export function blobHandlers({ blobs, reads, ...options }: BlobRoutesOptions) {
     if (isOllama(ctx)) locate(ctx, `/v2/${ctx.state.repository}/blobs/${blob.digest}`);
     if (ifNoneMatch(ctx.req.headers['if-none-match'], etag)) {
       ctx.status = 304;
+      return;
+    }
+    if (!isOllama(ctx) && (await redirected(ctx, blob, redirect))) {
+      note(ctx, blob, { redirected: true });
       return;
     }
     await send(ctx, blob, {

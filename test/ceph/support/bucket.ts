@@ -21,6 +21,21 @@ export function placeIn(ceph: Ceph): S3Options {
   };
 }
 
+/** Settings of a registry that has its bytes there. */
+export function settingsOf(place: S3Options): Record<string, string> {
+  return {
+    REGISTRY_STORAGE: 's3',
+    REGISTRY_S3_ENDPOINT: place.endpoint,
+    REGISTRY_S3_BUCKET: place.bucket,
+    REGISTRY_S3_ACCESS_KEY_ID: place.accessKeyId,
+    REGISTRY_S3_SECRET_ACCESS_KEY: place.secretAccessKey,
+    REGISTRY_S3_PREFIX: place.prefix,
+    REGISTRY_S3_TIMEOUT: '2',
+    REGISTRY_JOB_INTERVAL: '1',
+    REGISTRY_REMOVAL_DELAY: '0',
+  };
+}
+
 export interface OpenedStore {
   readonly store: S3Store;
   readonly budget: MemoryBudget;

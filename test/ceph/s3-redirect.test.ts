@@ -1,0 +1,143 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { expect } from 'chai';
+import type { S3Options } from '../../src/storage/s3-bucket.js';
+import { bytesOf, digestOf } from '../http/content.js';
+import { notRun } from '../support/not-run.js';
+import { ADMIN_KEY, AUTHORIZATION, startServer, type TestServer } from '../support/server.js';
+import { empty, placeIn, settingsOf } from './support/bucket.js';
+import { type Ceph, sharedCeph } from './support/ceph.js';
+
+const run = promisify(execFile);
+const ORAS = join(homedir(), '.cache/weighhouse/clients/bin/oras');
+const BYTES = bytesOf('redirected', 9_000_000);
+const DIGEST = digestOf(BYTES);
+const PATH = `/v2/team/model/blobs/${DIGEST}`;
+
+describe('downloads that are sent to the gateway', () => {
+  let ceph: Ceph;
+  let place: S3Options;
+  let server: TestServer;
+
+  before(async function () {
+    this.timeout(300_000);
+    ceph = await sharedCeph(this);
+    place = placeIn(ceph);
+    const environment = {
+      ...settingsOf(place),
+      // The registry's own name is 127.0.0.1 to whoever asks it by that.
+      REGISTRY_S3_PUBLIC_ENDPOINT: `http://localhost:${ceph.port}`,
+      REGISTRY_REDIRECT: '1000000',
+      REGISTRY_REDIRECT_NETWORKS: '127.0.0.0/8',
+      REGISTRY_REDIRECT_LIFETIME: '3',
+      REGISTRY_TRUSTED_PROXIES: '127.0.0.1',
+    };
+    server = await startServer({ environment });
+    for (const bytes of [BYTES, Buffer.from('small')]) await push(bytes);
+  });
+  after(async () => {
+    await server?.dispose();
+    if (place) await empty(place);
+  });
+
+  async function push(body: Buffer): Promise<void> {
+    const begun = await server.request('POST', '/v2/team/model/blobs/uploads/');
+    const path = `${begun.headers.get('location')}?digest=${digestOf(body)}`;
+    expect((await server.request('PUT', path, { body })).status).to.equal(201);
+  }
+
+  it('are sent there with the whole and with one range, and the address does for both', async () => {
+    const answer = await server.request('GET', PATH);
+    expect(answer.status).to.equal(307);
+    expect(answer.headers.get('cache-control')).to.equal('no-store');
+    const url = new URL(answer.headers.get('location') ?? '');
+    expect(url.host).to.equal(`localhost:${ceph.port}`);
+    const whole = await fetch(url);
+    expect(whole.headers.get('content-type')).to.equal('application/octet-stream');
+    expect(Buffer.from(await whole.arrayBuffer()).equals(BYTES)).to.equal(true);
+    const headers = { range: 'bytes=8000000-' };
+    const range = await server.request('GET', PATH, { headers });
+    expect(range.status).to.equal(307);
+    const part = await fetch(range.headers.get('location') ?? '', { headers });
+    expect(part.status).to.equal(206);
+    expect(Buffer.from(await part.arrayBuffer()).equals(BYTES.subarray(8_000_000))).to.equal(true);
+  });
+
+  it('are given an address that is good for a while, to which an altered one is no match', async () => {
+    const location = (await server.request('GET', PATH)).headers.get('location') ?? '';
+    expect((await fetch(location.replace(/Signature=./, 'Signature=z'))).status).to.equal(403);
+    await sleep(4_500);
+    expect((await fetch(location)).status).to.equal(403);
+  });
+
+  for (const [what, status, method, headers] of [
+    ['HEAD', 200, 'HEAD', {}],
+    ['several ranges', 206, 'GET', { range: 'bytes=0-1,5-6' }],
+    ['an unsatisfiable range', 416, 'GET', { range: 'bytes=9000000-' }],
+    ['If-Range', 206, 'GET', { range: 'bytes=0-1', 'if-range': `"${DIGEST}"` }],
+    ['a key in a header that follows everywhere', 200, 'GET', { 'x-api-key': ADMIN_KEY }],
+    ['a client from elsewhere', 200, 'GET', { 'x-forwarded-for': '10.1.2.3' }],
+    ['what the client has', 304, 'GET', { 'if-none-match': `"${DIGEST}"` }],
+  ] as const) {
+    it(`are not with ${what}`, async () => {
+      const answer = await server.request(method, PATH, { headers });
+      expect(answer.status).to.equal(status);
+      await answer.arrayBuffer();
+    });
+  }
+
+  it('are not of small blobs', async () => {
+    const answer = await server.request('GET', `/v2/team/model/blobs/${digestOf('small')}`);
+    expect([answer.status, await answer.text()]).to.deep.equal([200, 'small']);
+  });
+
+  for (const [host, status] of [
+    ['localhost', 200],
+    ['registry.example.com', 307],
+  ] as const) {
+    it(`are answered ${status} when the registry is ${host} to its client`, async () => {
+      const answer = await new Promise<number | undefined>((resolve, reject) => {
+        const asked = request(
+          new URL(PATH, server.url),
+          { headers: { host, authorization: AUTHORIZATION } },
+          (found) => {
+            resolve(found.statusCode);
+            found.resume();
+          },
+        );
+        asked.on('error', reject).end();
+      });
+      expect(answer).to.equal(status);
+    });
+  }
+
+  for (const [name, sent] of [
+    ['127.0.0.1', true],
+    ['localhost', false],
+  ] as const) {
+    it(`come to oras, which asks ${name}, ${sent ? 'from the gateway' : 'through the registry'}`, async function () {
+      if (!existsSync(ORAS)) notRun(this, 'oras', 'npm run clients:install');
+      const folder = await mkdtemp(join(tmpdir(), 'weighhouse-oras-'));
+      try {
+        const registry = `${name}:${new URL(server.url).port}`;
+        const login = ['--plain-http', '--username', 'anyone', '--password', ADMIN_KEY];
+        await writeFile(join(folder, 'model.bin'), BYTES);
+        const reference = `${registry}/team/pulled-${name.replaceAll('.', '-')}:v1`;
+        await run(ORAS, ['push', ...login, reference, 'model.bin'], { cwd: folder });
+        const before = await server.log();
+        await run(ORAS, ['pull', ...login, reference, '-o', 'pulled'], { cwd: folder });
+        expect((await readFile(join(folder, 'pulled/model.bin'))).equals(BYTES)).to.equal(true);
+        const log = (await server.log()).slice(before.length);
+        expect(log.includes('"status":307')).to.equal(sent);
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    });
+  }
+});
