@@ -9,7 +9,6 @@ import {
   DeleteObjectCommand,
   GetBucketLifecycleConfigurationCommand,
   GetObjectCommand,
-  HeadBucketCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
   ListObjectsV2Command,
@@ -271,15 +270,15 @@ export class S3Bucket {
 
   /** @throws Error in words for the operator if there is no such bucket, or it loses uploads by a rule of its own. */
   async check(): Promise<void> {
-    const bucket = { Bucket: this.#bucket };
-    const head = new HeadBucketCommand(bucket);
-    const found = await orMissing(
-      this.#repeat('HEAD', (abortSignal) => this.#client.send(head, { abortSignal })),
-    ).catch((cause: unknown) => {
-      throw new Error(`the bucket ${this.#bucket} can't be reached: ${(cause as Error).message}`, { cause });
-    });
-    if (!found) throw new Error(`there is no bucket ${this.#bucket} at this S3 endpoint`);
-    const command = new GetBucketLifecycleConfigurationCommand(bucket);
+    try {
+      // Unlike HEAD, this says what is wrong.
+      for await (const _ of this.names('', 1)) break;
+    } catch (cause) {
+      if (cause instanceof S3Error && cause.code === 'NoSuchBucket')
+        throw new Error(`there is no bucket ${this.#bucket} at this S3 endpoint`, { cause });
+      throw new Error(`the bucket ${this.#bucket} can't be used: ${(cause as Error).message}`, { cause });
+    }
+    const command = new GetBucketLifecycleConfigurationCommand({ Bucket: this.#bucket });
     const rules = await this.#repeat('GetBucketLifecycle', async (abortSignal) => {
       try {
         return (await this.#client.send(command, { abortSignal })).Rules ?? [];
