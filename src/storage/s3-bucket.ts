@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Agent as HttpAgent, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
+import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import {
   AbortMultipartUploadCommand,
@@ -14,39 +13,19 @@ import {
   ListObjectsV2Command,
   ListPartsCommand,
   PutObjectCommand,
-  S3Client,
-  type S3ClientConfig,
+  type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { attempt, attempts } from './s3-attempts.js';
+import { openClients, type S3Options } from './s3-client.js';
 import { isAnswer, S3Error } from './s3-failures.js';
 import type { ListedPart } from './s3-part-plan.js';
 
-const CONNECT_MS = 5_000;
 /** The most that S3 lists at once. */
 const PAGE = 1_000;
 /** What carries bytes gets so much more time: a gateway that takes fewer of each counts as hanging. */
 const SLOWEST_BYTES_PER_MS = 4096;
-/** The SDK would write to the console; what it says is in its errors. */
-const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-
-export interface S3Options {
-  /** Empty: that of AWS for the region. */
-  readonly endpoint: string;
-  /** By which clients reach it; empty: by the same. */
-  readonly publicEndpoint?: string;
-  readonly region: string;
-  readonly bucket: string;
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-  /** What every name begins with: empty, or ending in `/`. */
-  readonly prefix: string;
-  readonly forcePathStyle: boolean;
-  /** How long one request may take, in seconds. */
-  readonly timeoutSeconds: number;
-}
 
 /** The requests of S3 that the store makes, below one prefix of a bucket. All throw S3Error. */
 export class S3Bucket {
@@ -54,6 +33,8 @@ export class S3Bucket {
   /** What one request may take, in milliseconds. */
   readonly limitMs: number;
   readonly #client: S3Client;
+  /** For what is sent once: on connections of its own, as a kept one may just be closed by the other side. */
+  readonly #streamer: S3Client;
   /** Only signs. */
   readonly #signer: S3Client;
   readonly #bucket: string;
@@ -62,42 +43,11 @@ export class S3Bucket {
     this.#bucket = options.bucket;
     this.prefix = options.prefix;
     this.limitMs = options.timeoutSeconds * 1000;
-    // A download holds its connection as long as its client reads: none must wait for that.
-    const agent = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY, maxFreeSockets: 64 };
-    const settings: S3ClientConfig = {
-      ...(options.endpoint !== '' && { endpoint: options.endpoint }),
-      region: options.region,
-      credentials: { accessKeyId: options.accessKeyId, secretAccessKey: options.secretAccessKey },
-      forcePathStyle: options.forcePathStyle,
-      // Otherwise streams go out in chunks with a checksum behind them, which RGW answers with 411.
-      requestChecksumCalculation: 'WHEN_REQUIRED',
-      responseChecksumValidation: 'WHEN_REQUIRED',
-      // Repeated where that is safe, by us: never Complete.
-      maxAttempts: 1,
-      expectContinueHeader: false,
-      logger: silent,
-      requestHandler: new NodeHttpHandler({
-        connectionTimeout: CONNECT_MS,
-        httpAgent: new HttpAgent(agent),
-        httpsAgent: new HttpsAgent(agent),
-      }),
-    };
-    this.#client = new S3Client(settings);
-    const { publicEndpoint } = options;
-    this.#signer = publicEndpoint ? new S3Client({ ...settings, endpoint: publicEndpoint }) : this.#client;
-    this.#client.middlewareStack.add(
-      (next) => (args) => {
-        const { headers, method } = args.request as { headers: Record<string, string>; method: string };
-        // Content-MD5 and ETags vouch for bodies; their SHA-256 would cost a core.
-        if (method === 'PUT') headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
-        return next(args);
-      },
-      { step: 'build', name: 'unsignedPayload' },
-    );
+    ({ client: this.#client, streamer: this.#streamer, signer: this.#signer } = openClients(options));
   }
 
   close(): void {
-    this.#client.destroy();
+    for (const client of [this.#client, this.#streamer, this.#signer]) client.destroy();
   }
 
   /** The object's size, or undefined if there is none. */
@@ -188,7 +138,7 @@ export class S3Bucket {
   ): Promise<string> {
     const input = { ...this.#at(name), UploadId: upload, PartNumber: number };
     const command = new UploadPartCommand({ ...input, Body: body, ContentLength: length });
-    const send = (abortSignal: AbortSignal) => this.#client.send(command, { abortSignal });
+    const send = (abortSignal: AbortSignal) => this.#streamer.send(command, { abortSignal });
     // Clients may take days: whoever fills it watches over it.
     return (await attempt('UploadPart', 2 ** 31 - 1, send, signal)).ETag ?? '';
   }

@@ -149,11 +149,11 @@ describe('segments in a bucket', () => {
       go = resolve;
     });
     const silent = await Promise.all(
-      Array.from({ length: 12 }, async () => {
+      Array.from({ length: 24 }, async () => {
         const segment = await store.begin(newKey());
         return {
           segment,
-          done: segment.write(sourceOf([pattern(MiB), () => silence, pattern(10)]), never, new Witness()),
+          done: segment.write(sourceOf([pattern(200_000), () => silence, pattern(10)]), never, new Witness()),
         };
       }),
     );
@@ -164,7 +164,7 @@ describe('segments in a bucket', () => {
     go();
     for (const { segment, done } of silent) {
       await done;
-      expect(await segment.seal(agreed)).to.include({ size: MiB + 10 });
+      expect(await segment.seal(agreed)).to.include({ size: 200_010 });
       await segment.close();
     }
   });
