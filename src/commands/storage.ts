@@ -50,7 +50,7 @@ function openFolder(config: Config, budget: MemoryBudget): FilesystemStore {
 
 async function openS3(config: Config, budget: MemoryBudget, pause: PausePoint) {
   // Loaded only where it is used: the SDK is large.
-  const { S3Store } = await import('../storage/s3.js');
+  const { S3Store } = await import('../storage/s3/store.js');
   return new S3Store({
     endpoint: config.s3Endpoint,
     publicEndpoint: config.s3PublicEndpoint,

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { isFailure, type RegistryError } from '../../src/errors.js';
 import { removalsJob } from '../../src/gc/removals.js';
 import { checkMarkers } from '../../src/registry/installation.js';
-import { S3Bucket } from '../../src/storage/s3-bucket.js';
+import { S3Bucket } from '../../src/storage/s3/bucket.js';
 import type { SegmentKey } from '../../src/storage/segment-store.js';
 import {
   begin,

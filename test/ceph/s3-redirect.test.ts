@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
-import type { S3Options } from '../../src/storage/s3-client.js';
+import type { S3Options } from '../../src/storage/s3/client.js';
 import { bytesOf, digestOf } from '../http/content.js';
 import { notRun } from '../support/not-run.js';
 import { ADMIN_KEY, AUTHORIZATION, startServer, type TestServer } from '../support/server.js';

@@ -8,7 +8,7 @@ import { ask, Ledger } from '../faults/support/oracle.js';
 import { memoryOf, until } from '../faults/support/processes.js';
 import { Upload } from '../faults/support/upload.js';
 import { startServer, type TestServer } from '../support/server.js';
-import type { S3Options } from '../../src/storage/s3-client.js';
+import type { S3Options } from '../../src/storage/s3/client.js';
 import { empty, openStore, placeIn, settingsOf } from './support/bucket.js';
 import { type Ceph, sharedCeph } from './support/ceph.js';
 

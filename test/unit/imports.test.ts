@@ -42,9 +42,9 @@ const PACKAGES: Record<string, RegExp> = {
   'prom-client': /^commands\//,
   'pino-pretty': /^log$/,
   yaml: /^commands\//,
-  '@aws-sdk/client-s3': /^storage\/s3/,
-  '@aws-sdk/s3-request-presigner': /^storage\/s3/,
-  '@smithy/node-http-handler': /^storage\/s3/,
+  '@aws-sdk/client-s3': /^storage\/s3\//,
+  '@aws-sdk/s3-request-presigner': /^storage\/s3\//,
+  '@smithy/node-http-handler': /^storage\/s3\//,
   'node:cluster': /^(commands\/|main$)/,
 };
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { MemoryBudget } from '../../../src/storage/memory-budget.js';
-import { S3Store } from '../../../src/storage/s3.js';
-import { S3Bucket } from '../../../src/storage/s3-bucket.js';
-import type { S3Options } from '../../../src/storage/s3-client.js';
+import { S3Store } from '../../../src/storage/s3/store.js';
+import { S3Bucket } from '../../../src/storage/s3/bucket.js';
+import type { S3Options } from '../../../src/storage/s3/client.js';
 import type { PausePoint } from '../../../src/storage/segment-store.js';
 import type { Ceph } from './ceph.js';
 

@@ -1,7 +1,7 @@
 // A place in the bucket, a gateway before it that can misbehave, and a store that goes through it.
 import { expect } from 'chai';
-import { S3Bucket } from '../../../src/storage/s3-bucket.js';
-import type { S3Options } from '../../../src/storage/s3-client.js';
+import { S3Bucket } from '../../../src/storage/s3/bucket.js';
+import type { S3Options } from '../../../src/storage/s3/client.js';
 import type { PausePoint, SegmentKey, SegmentStore } from '../../../src/storage/segment-store.js';
 import { agreed, never, newKey, piecesOf, sourceOf, Witness } from '../../unit/storage/segment-store-contract.js';
 import { empty, openStore, type OpenedStore, placeIn } from './bucket.js';

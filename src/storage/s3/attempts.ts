@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAnswer, S3Error, s3Error } from './s3-failures.js';
+import { isAnswer, S3Error, s3Error } from './failures.js';
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 3_000;

@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import type { Readable } from 'node:stream';
-import { RegistryError } from '../errors.js';
-import type { MemoryBudget } from './memory-budget.js';
-import type { RecordStore } from './record-store.js';
-import { S3Bucket } from './s3-bucket.js';
-import type { S3Options } from './s3-client.js';
-import { recoverUpload, settleSecondsOf } from './s3-complete.js';
-import { isAnswer, storageFailure } from './s3-failures.js';
-import { PartMemory } from './s3-part-memory.js';
-import { READ_BYTES, S3Range } from './s3-range.js';
-import { S3Segment } from './s3-segment.js';
+import { RegistryError } from '../../errors.js';
+import type { MemoryBudget } from '../memory-budget.js';
+import type { RecordStore } from '../record-store.js';
+import { S3Bucket } from './bucket.js';
+import type { S3Options } from './client.js';
+import { recoverUpload, settleSecondsOf } from './complete.js';
+import { isAnswer, storageFailure } from './failures.js';
+import { PartMemory } from './part-memory.js';
+import { READ_BYTES, S3Range } from './range.js';
+import { S3Segment } from './segment.js';
 import {
   findSegmentKey,
   type OpenSegment,
@@ -19,7 +19,7 @@ import {
   type SegmentKey,
   type SegmentRange,
   type SegmentState,
-} from './segment-store.js';
+} from '../segment-store.js';
 
 const MARKER = 'weighhouse.marker';
 const RECORDS = 'records/';

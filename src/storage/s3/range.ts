@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
-import type { S3Bucket } from './s3-bucket.js';
-import { isAnswer, S3Error, storageFailure } from './s3-failures.js';
+import type { S3Bucket } from './bucket.js';
+import { isAnswer, S3Error, storageFailure } from './failures.js';
 
 /** What a download holds at most: what it has read ahead, and what the connection to S3 has. */
 export const READ_BYTES = 256 * 1024;

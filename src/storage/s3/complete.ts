@@ -1,10 +1,10 @@
-import { RegistryError } from '../errors.js';
-import { pauseBefore } from './s3-attempts.js';
-import type { S3Bucket } from './s3-bucket.js';
-import { isAnswer, storageFailure } from './s3-failures.js';
-import type { ListedPart } from './s3-part-plan.js';
-import { soundBytes } from './s3-part-plan.js';
-import type { PausePoint, SealClaim, SegmentState } from './segment-store.js';
+import { RegistryError } from '../../errors.js';
+import { pauseBefore } from './attempts.js';
+import type { S3Bucket } from './bucket.js';
+import { isAnswer, storageFailure } from './failures.js';
+import type { ListedPart } from './part-plan.js';
+import { soundBytes } from './part-plan.js';
+import type { PausePoint, SealClaim, SegmentState } from '../segment-store.js';
 
 /** What the row of a segment keeps of its upload. The parts' ETags are with S3. */
 export interface UploadState extends Readonly<Record<string, unknown>> {

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { s3Error, storageFailure } from '../../../src/storage/s3-failures.js';
+import { s3Error, storageFailure } from '../../../../src/storage/s3/failures.js';
 
 const answered = (httpStatusCode: number, name: string) =>
   Object.assign(new Error('words'), {

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { MAX_OBJECT_BYTES, MAX_PARTS, partBytes, soundBytes } from '../../../src/storage/s3-part-plan.js';
+import { MAX_OBJECT_BYTES, MAX_PARTS, partBytes, soundBytes } from '../../../../src/storage/s3/part-plan.js';
 
 const MiB = 1024 * 1024;
 const sized = (sizes: readonly number[]) => sizes.map((size, index) => ({ number: index + 1, etag: 'e', size }));

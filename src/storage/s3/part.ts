@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { S3Error } from './s3-failures.js';
-import type { PartMemory } from './s3-part-memory.js';
+import { S3Error } from './failures.js';
+import type { PartMemory } from './part-memory.js';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

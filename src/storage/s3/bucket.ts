@@ -17,10 +17,10 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { attempt, attempts } from './s3-attempts.js';
-import { openClients, type S3Options } from './s3-client.js';
-import { isAnswer, S3Error } from './s3-failures.js';
-import type { ListedPart } from './s3-part-plan.js';
+import { attempt, attempts } from './attempts.js';
+import { openClients, type S3Options } from './client.js';
+import { isAnswer, S3Error } from './failures.js';
+import type { ListedPart } from './part-plan.js';
 
 /** The most that S3 lists at once. */
 const PAGE = 1_000;

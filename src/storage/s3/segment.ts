@@ -1,11 +1,11 @@
-import { RegistryError } from '../errors.js';
-import type { S3Bucket } from './s3-bucket.js';
-import { completeUpload, type UploadState } from './s3-complete.js';
-import { storageFailure } from './s3-failures.js';
-import { Part } from './s3-part.js';
-import type { PartMemory } from './s3-part-memory.js';
-import { MAX_OBJECT_BYTES, partBytes } from './s3-part-plan.js';
-import type { OpenSegment, PausePoint, SealClaim, SegmentState, WriteProgress } from './segment-store.js';
+import { RegistryError } from '../../errors.js';
+import type { S3Bucket } from './bucket.js';
+import { completeUpload, type UploadState } from './complete.js';
+import { storageFailure } from './failures.js';
+import { Part } from './part.js';
+import type { PartMemory } from './part-memory.js';
+import { MAX_OBJECT_BYTES, partBytes } from './part-plan.js';
+import type { OpenSegment, PausePoint, SealClaim, SegmentState, WriteProgress } from '../segment-store.js';
 
 /** Parts of one segment that are on their way side by side, beside the one that is being filled. */
 const MAX_IN_FLIGHT = 4;

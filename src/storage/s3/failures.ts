@@ -1,4 +1,4 @@
-import { RegistryError } from '../errors.js';
+import { RegistryError } from '../../errors.js';
 
 /** What an answer of S3, or its absence, means to the store. */
 export type S3Answer =

@@ -1,5 +1,5 @@
-import type { MemoryBudget } from './memory-budget.js';
-import { partBytes } from './s3-part-plan.js';
+import type { MemoryBudget } from '../memory-budget.js';
+import { partBytes } from './part-plan.js';
 
 /**
  * The memory in which parts are gathered. They wait for clients while they hold it, which the budget's other holders must
