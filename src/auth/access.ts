@@ -11,6 +11,8 @@ export interface Identity {
   readonly grants: readonly Grant[];
   /** Held to pull, and to reading where `admin` is asked. */
   readonly readOnly: boolean;
+  /** Of a key: a fingerprint of the secret that it had when it was shown. */
+  readonly secret?: string;
 }
 
 /** What may be done by everybody, also without a key. */

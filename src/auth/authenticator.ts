@@ -10,7 +10,7 @@ import { Oidc } from './oidc.js';
 import type { OidcIssuer } from './oidc-settings.js';
 import { SigningKeys } from './signing-keys.js';
 import { Throttle } from './throttle.js';
-import { fingerprintOf, TOKEN_ISSUER, Tokens } from './tokens.js';
+import { TOKEN_ISSUER, Tokens } from './tokens.js';
 import { leaseVisibility, type Visibility } from './visibility.js';
 
 /** What a request brings to show who it is. */
@@ -88,9 +88,11 @@ export class Authenticator {
     return new Access(identity, await this.#open(), token);
   }
 
-  /** Whether an identity that was let in still is one: false after its key was revoked or expired. */
+  /** Whether an identity that was let in still is one: false after its key was revoked, expired or got another secret. */
   async isAlive(identity: Identity): Promise<boolean> {
-    return identity.kind !== 'key' || (await this.#rows.find(identity.id)) !== undefined;
+    if (identity.kind !== 'key') return true;
+    const row = await this.#rows.find(identity.id);
+    return row !== undefined && row.fingerprint === identity.secret;
   }
 
   /**
@@ -111,7 +113,7 @@ export class Authenticator {
     const { repositories, catalog } = request;
     const grants = kind === 'workload' ? identity.grants : [];
     const row = kind === 'key' ? await this.#rows.find(subject) : undefined;
-    const fingerprint = row && fingerprintOf(row.hash);
+    const fingerprint = row?.fingerprint;
     const claims = { kind, subject, name, grants, repositories, catalog, fingerprint };
     const token = await this.#tokens.signAccess(claims, lifetimeSeconds);
     const refreshToken =
@@ -159,7 +161,7 @@ export class Authenticator {
   /** The key for which a token was given, if it still has the secret of then. @throws 'Unauthorized' */
   async #holderOf(claims: { subject: string; fingerprint: string | undefined }): Promise<KeyRow> {
     const row = await this.#rows.find(claims.subject);
-    if (!row || fingerprintOf(row.hash) !== claims.fingerprint)
+    if (!row || row.fingerprint !== claims.fingerprint)
       throw new RegistryError('Unauthorized', 'the key of this token is revoked, has expired or has changed');
     return row;
   }
@@ -196,8 +198,8 @@ export class Authenticator {
   }
 }
 
-function identityOf({ id, name, grants, readOnly }: KeyRow): Identity {
-  return { kind: 'key', id, name, grants, readOnly };
+function identityOf({ id, name, grants, readOnly, fingerprint }: KeyRow): Identity {
+  return { kind: 'key', id, name, grants, readOnly, secret: fingerprint };
 }
 
 function issuerOf(token: string): string | undefined {

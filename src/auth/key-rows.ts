@@ -1,12 +1,15 @@
 import type { Queries } from '../database/connect.js';
 import type { Grant } from './grants.js';
 import { Lease } from './lease.js';
+import { fingerprintOf } from './tokens.js';
 
 /** A key as it stands in its row; an active one that has not expired. */
 export interface KeyRow {
   readonly id: string;
   readonly name: string;
   readonly hash: string;
+  /** Of the hash: which secret this is. */
+  readonly fingerprint: string;
   readonly grants: readonly Grant[];
   readonly readOnly: boolean;
 }
@@ -41,11 +44,11 @@ export class KeyRows {
   }
 
   async #read(id: string): Promise<KeyRow | undefined> {
-    const [row] = await this.#queries.query<KeyRow>(
+    const [row] = await this.#queries.query<Omit<KeyRow, 'fingerprint'>>(
       `select key_prefix as id, name, key_hash as hash, grants, read_only as "readOnly" from api_keys
         where key_prefix = $1 and is_active and (expires_at is null or expires_at > now())`,
       [id],
     );
-    return row;
+    return row && { ...row, fingerprint: fingerprintOf(row.hash) };
   }
 }

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { Identity } from '../auth/access.js';
 import type { Log } from '../log.js';
 
-/** The requests under way, by who makes them, so that a key that is revoked or expires ends its own. */
+/** The requests under way, by who makes them, so that a key that is revoked, expires or gets another secret ends its own. */
 export class RunningRequests {
   readonly #isAlive: (identity: Identity) => Promise<boolean>;
   readonly #log: Log;
@@ -25,8 +25,8 @@ export class RunningRequests {
       const count = (sockets.get(socket) ?? 1) - 1;
       if (count > 0) sockets.set(socket, count);
       else sockets.delete(socket);
-      if (sockets.size === 0 && this.#byIdentity.get(identity.id)?.sockets === sockets)
-        this.#byIdentity.delete(identity.id);
+      if (sockets.size === 0 && this.#byIdentity.get(nameOf(identity))?.sockets === sockets)
+        this.#byIdentity.delete(nameOf(identity));
     };
   }
 
@@ -42,10 +42,15 @@ export class RunningRequests {
   }
 
   #of(identity: Identity) {
-    const known = this.#byIdentity.get(identity.id);
+    const known = this.#byIdentity.get(nameOf(identity));
     if (known) return known;
     const made = { identity, sockets: new Map<Socket, number>() };
-    this.#byIdentity.set(identity.id, made);
+    this.#byIdentity.set(nameOf(identity), made);
     return made;
   }
+}
+
+/** A key that got another secret is another identity. */
+function nameOf({ id, secret }: Identity): string {
+  return `${id} ${secret ?? ''}`;
 }

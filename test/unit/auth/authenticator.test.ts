@@ -69,9 +69,12 @@ describe('a process that is told of a change', () => {
 
   it('believes in the former secret of a key no longer, nor in the tokens given for it', async () => {
     await putAdminKey(database, 'wh_two_first', 'x', 4, UNHEARD);
-    const { token, refreshToken = '' } = await authenticator.giveToken(await secret('wh_two_first'), REQUEST);
+    const shown = await secret('wh_two_first');
+    const { token, refreshToken = '' } = await authenticator.giveToken(shown, REQUEST);
+    expect(await authenticator.isAlive(shown.identity)).to.equal(true);
     await putAdminKey(database, 'wh_two_second', 'x', 4, UNHEARD);
     authenticator.onChange('key two');
+    expect(await authenticator.isAlive(shown.identity)).to.equal(false);
     const outcomes = [secret('wh_two_first'), bearer(token), authenticator.refresh(refreshToken)].map(outcome);
     expect(await Promise.all(outcomes)).to.deep.equal(Array(3).fill('Unauthorized'));
     expect(await outcome(secret('wh_two_second'))).to.equal('passed');
