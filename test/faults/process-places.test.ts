@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
+import { untilLogged } from './support/processes.js';
 import { runCommand } from './support/command.js';
 import { notRun } from '../support/not-run.js';
 import { startServer } from '../support/server.js';
@@ -65,7 +66,7 @@ describe('the place of the data folder', function () {
     const { place } = JSON.parse(await readFile(join(dataDir, 'postgres-place'), 'utf8')) as { place: string };
     try {
       expect(place.startsWith(folder)).to.equal(false);
-      expect(await server.log()).to.include(`PostgreSQL  ${place}\n`);
+      await untilLogged(server, `PostgreSQL  ${place}\n`);
       expect((await send(server.host, 'GET', '/v2/'))?.status).to.equal(200);
       expect(await server.stop()).to.equal(0);
       await server.start();

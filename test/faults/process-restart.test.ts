@@ -241,7 +241,10 @@ describe('a worker that dies', function () {
         signal(pid, 'SIGKILL');
         await until('another answers', async () => (await send(server.host, 'GET', '/v2/'))?.status === 200);
       }
-      const pauses = [...(await server.log()).matchAll(/"pauseMs":(\d+)/g)].map(([, pause]) => Number(pause));
+      const found = async () =>
+        [...(await server.log()).matchAll(/"pauseMs":(\d+)/g)].map(([, pause]) => Number(pause));
+      await until('four pauses are logged', async () => (await found()).length >= 4);
+      const pauses = await found();
       expect(pauses).to.deep.equal([100, 200, 400, 800]);
     } finally {
       await server.dispose();

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { untilLogged } from '../faults/support/processes.js';
 import { importJWK, SignJWT } from 'jose';
 import { AUDIENCE, type Issuer, startIssuer } from '../support/issuer.js';
 import { askToken, basic, bearer, type TokenAnswer } from '../support/keys.js';
@@ -95,7 +96,7 @@ describe('tokens of OIDC issuers', function () {
       body: bytes,
     });
     expect(pushed.status).to.equal(201);
-    expect(await server.log()).to.include('"actor":"oidc:ci:ci"');
+    await untilLogged(server, '"actor":"oidc:ci:ci"');
   });
 
   const refused: [string, () => Promise<string>][] = [

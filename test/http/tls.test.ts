@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { runCommand } from '../faults/support/command.js';
-import { allServe, until } from '../faults/support/processes.js';
+import { allServe, until, untilLogged } from '../faults/support/processes.js';
 import type { IssuedCertificate, PrivateAuthority } from '../support/certificates.js';
 import { AUTHORIZATION, startServer, type TestServer } from '../support/server.js';
 import { bytesOf, close, digestOf, expectBlob, openUpload, patch, pushBlob, untilOffset } from './content.js';
@@ -220,7 +220,7 @@ describe('the certificate', function () {
     const second = await authority.issue();
     await exchange(second.cert, first.key);
     await until('each worker complains', async () => (await errors()) === 2);
-    expect(await server.log()).to.include('does not belong to the certificate');
+    await untilLogged(server, 'does not belong to the certificate');
     expect(await servedSerials()).to.deep.equal([first.serial]);
 
     await exchange(second.cert, second.key);

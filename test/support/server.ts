@@ -7,6 +7,7 @@ import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { PrivateAuthority } from './certificates.js';
 import { createDatabase, type TestDatabase } from './postgres.js';
@@ -60,6 +61,8 @@ export interface TestServer {
   /** Stops it and removes its folder and database. @throws when Node warned it of something. */
   dispose(): Promise<void>;
 }
+
+const LAST_WORDS_MS = 5_000;
 
 /** Below those that systems give to outgoing connections, of which suites make many. */
 const PORTS = { first: 15_000, count: 15_000 };
@@ -116,6 +119,8 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
 
 class Server implements TestServer {
   #process: ChildProcess | undefined;
+  /** Until all that the process said is in the file. */
+  #logged: Promise<unknown> = Promise.resolve();
   readonly url: string;
 
   constructor(
@@ -145,6 +150,7 @@ class Server implements TestServer {
     child.stdout?.pipe(log, { end: false });
     child.stderr?.pipe(log, { end: false });
     child.once('close', () => log.end());
+    this.#logged = once(log, 'close');
     this.#process = child;
     const deadline = performance.now() + READY_MS;
     for (;;) {
@@ -190,6 +196,10 @@ class Server implements TestServer {
       child.kill('SIGTERM');
       await once(child, 'exit');
     }
+    // Its last words may still be on their way; a child of its that lives on keeps them open.
+    const over = new AbortController();
+    const late = sleep(LAST_WORDS_MS, undefined, { signal: over.signal }).catch(() => undefined);
+    await Promise.race([this.#logged, late]).finally(() => over.abort());
     this.#process = undefined;
     return child.exitCode;
   }

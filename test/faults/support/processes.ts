@@ -62,6 +62,14 @@ export async function until(
   }
 }
 
+/** Waits until a registry has logged something: its lines come a moment after what they tell of. */
+export async function untilLogged(server: TestServer, what: string | RegExp): Promise<void> {
+  await until(`${String(what)} is logged`, async () => {
+    const log = await server.log();
+    return typeof what === 'string' ? log.includes(what) : what.test(log);
+  });
+}
+
 /** What each worker holds of the port: its listening socket and its connections. */
 export async function socketsOf(server: TestServer): Promise<{ pid: number; count: number }[]> {
   const sockets = await socketsAt(Number(server.host.split(':')[1]));
