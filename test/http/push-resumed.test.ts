@@ -13,6 +13,7 @@ import {
   untilOffset,
 } from './content.js';
 import { sharedServer } from './shared-server.js';
+import { untilTaken } from './under-way.js';
 import { head, Wire } from './wire.js';
 
 const REPOSITORY = 'resumed/model';
@@ -25,11 +26,12 @@ describe('upload sessions over HTTP', () => {
     server = await sharedServer();
   });
 
-  /** Announces a request's body of `announced` bytes, sends `sent`, and hangs up. */
+  /** Announces a request's body of `announced` bytes, sends `sent`, and hangs up when the request is under way. */
   async function breakOff(method: string, target: string, announced: number, sent: Buffer, ...lines: string[]) {
     const wire = await Wire.open(server.host);
-    wire.write(head(method, target, `Content-Length: ${announced}`, ...lines)).write(sent);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await untilTaken(server, target.split('?')[0] ?? '', () =>
+      wire.write(head(method, target, `Content-Length: ${announced}`, ...lines)).write(sent),
+    );
     wire.end();
   }
 
@@ -144,22 +146,24 @@ describe('upload sessions over HTTP', () => {
   it('stops a writer whose session is cancelled, and lets its connection end', async () => {
     const location = await openUpload(server, REPOSITORY);
     const wire = await Wire.open(server.host);
-    wire.write(head('PATCH', location, `Content-Length: ${bytes.length}`)).write(bytes.subarray(0, 1000));
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await untilTaken(server, location, () =>
+      wire.write(head('PATCH', location, `Content-Length: ${bytes.length}`)).write(bytes.subarray(0, 1000)),
+    );
     expect((await server.request('DELETE', location)).status).to.equal(204);
-    await wire.untilAnswers(1, 5000);
+    await wire.untilAnswers(1);
     expect(wire.status).to.equal(409);
-    await wire.untilClosed(5000);
+    await wire.untilClosed();
   });
 
   it('lets a later request take the session over from one that stalls, and mixes nothing', async () => {
     const location = await openUpload(server, REPOSITORY);
     const stalled = await Wire.open(server.host);
-    stalled.write(head('PATCH', location, `Content-Length: ${bytes.length}`)).write(bytesOf('other bytes', 5000));
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    await untilTaken(server, location, () =>
+      stalled.write(head('PATCH', location, `Content-Length: ${bytes.length}`)).write(bytesOf('other bytes', 5000)),
+    );
     const offset = await offsetOf(server, location);
     expect((await patch(server, location, bytes.subarray(offset), offset)).status).to.equal(202);
-    await stalled.untilClosed(5000);
+    await stalled.untilClosed();
     expect(stalled.status).to.equal(409);
     expect((await close(server, location, digest)).status).to.equal(201);
     await expectBlob(server, REPOSITORY, bytes);
