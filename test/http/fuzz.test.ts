@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { allServe } from '../faults/support/processes.js';
 import { expectNothingLeft } from '../fuzz/aftermath.js';
 import { FUZZ_ENVIRONMENT, fuzz, newCounts } from '../fuzz/fuzz.js';
 import { type FuzzRequest, requestOf } from '../fuzz/requests.js';
@@ -12,6 +13,7 @@ describe('fuzz of every route', () => {
   before(async () => {
     routes = await readRoutes();
     server = await startServer({ environment: FUZZ_ENVIRONMENT });
+    await allServe(server);
     workers = await server.workers();
   });
   after(async () => {
@@ -45,7 +47,7 @@ describe('fuzz of every route', () => {
   ];
   for (const [what, seed] of runs) {
     it(`finds no 5xx, hang or leak with ${what}`, async function () {
-      this.timeout(120_000);
+      this.timeout(300_000);
       const counts = newCounts();
       await fuzz({ server, routes, seed, count: 3000, counts });
       expect(counts.faults.join('\n\n'), `seed ${seed}`).to.equal('');
@@ -57,7 +59,7 @@ describe('fuzz of every route', () => {
   }
 
   it('leaves no connection, session, file or error in the log', async function () {
-    this.timeout(150_000);
+    this.timeout(240_000);
     await expectNothingLeft(server, workers);
   });
 });

@@ -82,9 +82,9 @@ describe('limits that are set', () => {
     wire.write(head('PATCH', location, 'Transfer-Encoding: chunked'));
     const drip = setInterval(() => wire.socket.write(`3e8\r\n${'x'.repeat(1000)}\r\n`), 20);
     try {
-      await wire.untilAnswers(1, 5000);
+      await wire.untilAnswers(1);
       expect(wire.status).to.equal(413);
-      await wire.untilClosed(5000);
+      await wire.untilClosed();
     } finally {
       clearInterval(drip);
     }

@@ -23,7 +23,7 @@ describe('paths of requests', () => {
   });
 
   it('never reach the file system, in no spelling and in no place', async function () {
-    this.timeout(60_000);
+    this.timeout(180_000);
     const location = await openUpload(server, 'paths/model');
     const [worker = 0] = await server.workers();
     const trace = await Trace.attach(worker, [], CALLS);
@@ -53,7 +53,7 @@ describe('paths of requests', () => {
           const wire = (await Wire.open(server.host)).write(
             head(method, target, 'Content-Length: 0', 'Connection: close'),
           );
-          await wire.untilClosed(5000);
+          await wire.untilClosed();
           expect(wire.status, `${method} ${target}`).to.be.within(200, 499);
         }
       }

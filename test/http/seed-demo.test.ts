@@ -16,7 +16,7 @@ describe('the set for trying things out', () => {
   const recorded: number[] = [];
 
   before(async function () {
-    this.timeout(120_000);
+    this.timeout(240_000);
     server = await startServer();
     for (let run = 1; run <= 2; run++) {
       const child = spawn(process.execPath, [SCRIPT, '--url', server.url], {

@@ -99,7 +99,7 @@ describe('requests that smuggle others', () => {
   ];
   for (const [what, text, status] of refused) {
     it(`answers ${what} by ${status} alone and ends the connection`, async () => {
-      const wire = await (await send(text + SMUGGLED)).untilClosed(5000);
+      const wire = await (await send(text + SMUGGLED)).untilClosed();
       expect(statusesOf(wire), wire.text).to.deep.equal([status]);
       expect(wire.text).to.match(/\r\nconnection: close\r\n/i);
       expect(wire.text).to.match(/\r\n\r\n\{"errors":\[\{"code":"[A-Z_]+","message":"[^"]+"\}\]\}$/);
@@ -186,14 +186,14 @@ describe('requests that smuggle others', () => {
   it('ends the connection when a refused body is too long to be thrown away, and answers nothing in it', async () => {
     const long = 'Content-Length: 100000';
     const wire = await send(head('PATCH', `/v2/${REPOSITORY}/blobs/uploads/none`, long) + SMUGGLED);
-    await wire.untilClosed(5000);
+    await wire.untilClosed();
     expect(statusesOf(wire)).to.deep.equal([404]);
     expect(wire.text).to.match(/\r\nconnection: close\r\n/i);
   });
 
   it('does nothing of what follows an answer that ends the connection', async () => {
     const wire = await send(raw('PATCH', '/nothing', `${CHUNKED}\r\n`) + NOTHING + SMUGGLED);
-    await wire.untilClosed(5000);
+    await wire.untilClosed();
     expect(statusesOf(wire)).to.deep.equal([404]);
   });
 
@@ -201,7 +201,7 @@ describe('requests that smuggle others', () => {
     const wire = await send(
       head('PATCH', `/v2/${REPOSITORY}/blobs/uploads/none`, 'Expect: 100-continue', length) + SMUGGLED,
     );
-    await wire.untilClosed(5000);
+    await wire.untilClosed();
     expect(statusesOf(wire)).to.deep.equal([404]);
   });
 

@@ -6,6 +6,8 @@ import { connect, type Socket } from 'node:net';
 import { connect as connectSecurely } from 'node:tls';
 import { AUTHORIZATION, caOf } from '../support/server.js';
 
+const PATIENCE_MS = 20_000;
+
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -101,8 +103,8 @@ export class Wire {
     return this;
   }
 
-  /** Waits until `done`, or fails after `ms`. */
-  async until(done: (wire: Wire) => boolean, ms = 10_000): Promise<this> {
+  /** Waits until `done`, or fails after `ms`: more than a busy machine takes, less than the registry waits by itself. */
+  async until(done: (wire: Wire) => boolean, ms = PATIENCE_MS): Promise<this> {
     const deadline = performance.now() + ms;
     while (!done(this)) {
       const left = deadline - performance.now();
@@ -122,12 +124,12 @@ export class Wire {
   }
 
   /** Waits for the end of the connection. */
-  async untilClosed(ms = 10_000): Promise<this> {
+  async untilClosed(ms = PATIENCE_MS): Promise<this> {
     return await this.until((wire) => wire.closed, ms);
   }
 
   /** Waits until the `count`th response head is there. */
-  async untilAnswers(count: number, ms = 10_000): Promise<this> {
+  async untilAnswers(count: number, ms = PATIENCE_MS): Promise<this> {
     return await this.until((wire) => [...wire.text.matchAll(/HTTP\/1\.1 \d{3}/g)].length >= count, ms);
   }
 
