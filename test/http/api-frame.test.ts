@@ -284,15 +284,15 @@ describe('pages of other sites', () => {
   });
 
   it('read that they are too many', async () => {
-    for (let request = 0; request < 200; request++) {
-      const answer = await api(server, 'GET', '/models', from(ours));
-      if (answer.status === 401) continue;
+    // At once: one after the other they may be too slow for the limit, which counts in each worker.
+    const answers = await Promise.all(Array.from({ length: 200 }, () => api(server, 'GET', '/models', from(ours))));
+    const refused = answers.filter(({ status }) => status !== 401);
+    expect(refused).not.to.have.lengthOf(0);
+    for (const answer of refused) {
       expect(answer.status).to.equal(429);
       expect(answer.headers.get('retry-after')).to.equal('1');
       expect(allowed(answer)).to.equal(ours);
-      return;
     }
-    throw new Error('two hundred requests were not too many');
   });
 });
 
