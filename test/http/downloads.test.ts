@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { untilLogged } from '../faults/support/processes.js';
+import { until, untilLogged } from '../faults/support/processes.js';
 import { readdir, readlink, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startServer, type TestServer } from '../support/server.js';
@@ -56,11 +56,7 @@ describe('downloads over HTTP', () => {
   }
 
   async function untilNothingOpen(): Promise<void> {
-    for (const deadline = performance.now() + 3000; performance.now() < deadline; ) {
-      if ((await openSegments()).length === 0) return;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    expect(await openSegments()).to.deep.equal([]);
+    await until('no segment is open', async () => (await openSegments()).length === 0);
   }
 
   it('says of a blob what lets it be kept for ever, and its length, to GET and to HEAD', async () => {
@@ -178,7 +174,7 @@ describe('downloads over HTTP', () => {
     }
     for (const deadline = performance.now() + 5000; (await openSegments()).length < 6 && performance.now() < deadline; )
       await new Promise((resolve) => setTimeout(resolve, 20));
-    expect((await openSegments()).length).to.be.at.least(3);
+    await until('each has a file open', async () => (await openSegments()).length >= 3);
     for (const wire of wires) wire.end();
     await untilNothingOpen();
   });

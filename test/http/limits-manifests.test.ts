@@ -32,7 +32,8 @@ describe('manifests that are meant to be hard to read', () => {
       const begun = performance.now();
       const answer = await putManifest(server, 'hard/model', 'x', Buffer.from(text.slice(0, 4 * MiB)));
       await expectError(answer, 400, 'MANIFEST_INVALID');
-      expect(performance.now() - begun).to.be.lessThan(3000);
+      // Whoever reads it again and again takes minutes.
+      expect(performance.now() - begun).to.be.lessThan(10_000);
     });
   }
 });

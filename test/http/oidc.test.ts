@@ -13,7 +13,7 @@ import { bytesOf, digestOf, expectError } from './content.js';
 const CLAIMS = { project: 'team-a/train', ref_protected: true, groups: ['ml', 'infra'] };
 
 describe('tokens of OIDC issuers', function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
   let issuer: Issuer;
   let server: TestServer;
   let folder: string;
@@ -166,7 +166,8 @@ describe('tokens of OIDC issuers', function () {
     const former = await issuer.token(CLAIMS);
     expect(await status('GET', '/v2/', `Bearer ${former}`)).to.equal(200);
     await issuer.rotate();
-    const token = await issuer.token(CLAIMS);
+    // It has to last until another registry has started.
+    const token = await issuer.token(CLAIMS, { lifetime: 300 });
     // The set of keys is asked for again at most every ten seconds.
     let answer = 401;
     for (const deadline = performance.now() + 30_000; answer !== 200 && performance.now() < deadline; ) {
@@ -185,7 +186,7 @@ describe('tokens of OIDC issuers', function () {
       await issuer.start();
       // It is asked again after a moment.
       let back = 503;
-      for (const deadline = performance.now() + 10_000; back === 503 && performance.now() < deadline; ) {
+      for (const deadline = performance.now() + 30_000; back === 503 && performance.now() < deadline; ) {
         back = (await fresh.request('GET', '/v2/', { headers: { authorization: `Bearer ${token}` } })).status;
         await new Promise((resolve) => setTimeout(resolve, 50));
       }

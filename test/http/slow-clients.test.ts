@@ -10,6 +10,8 @@ const REPOSITORY = 'slow/model';
 /** Of heads, silence and idle connections alike. */
 const TIMEOUT_MS = 2_000;
 const BEAT_MS = 100;
+/** Those that live as long as they send. */
+const UPLOADS = 80;
 
 describe('two hundred slow lorises', () => {
   let server: TestServer;
@@ -39,11 +41,11 @@ describe('two hundred slow lorises', () => {
     baseline = await connections();
     quietMiB = (await memoryOf(worker)).rss;
     crowd = new LorisCrowd(server.host, AUTHORIZATION, BEAT_MS);
-    const locations = await Promise.all(Array.from({ length: 60 }, () => openUpload(server, REPOSITORY)));
+    const locations = await Promise.all(Array.from({ length: UPLOADS }, () => openUpload(server, REPOSITORY)));
     for (const location of locations) await crowd.add('body', location);
     for (let count = 0; count < 20; count++) await crowd.add('download', `/v2/${REPOSITORY}/blobs/${blob}`);
-    for (let count = 0; count < 60; count++) await crowd.add('head');
-    for (let count = 0; count < 60; count++) await crowd.add('silent');
+    for (let count = 0; count < 50; count++) await crowd.add('head');
+    for (let count = 0; count < 50; count++) await crowd.add('silent');
   });
   after(async () => {
     crowd?.end();
@@ -77,19 +79,18 @@ describe('two hundred slow lorises', () => {
     console.log(`      push and pull of 8 MiB: ${Math.round(alone)} ms alone, ${Math.round(beside)} ms beside 200`);
   });
 
-  it('are ended after their time, but for uploads that move', async function () {
-    this.timeout(30_000);
+  it('are ended after their time, but for uploads that move', async () => {
     await until('heads and silence have ended', () => crowd.open('head').length + crowd.open('silent').length === 0);
     for (const { habit, lived, received } of crowd.all.filter(({ closed }) => closed)) {
-      expect(lived, habit).to.be.within(TIMEOUT_MS - 100, 2 * TIMEOUT_MS + 2_000);
+      expect(lived, habit).to.be.within(TIMEOUT_MS - 100, 2 * TIMEOUT_MS + 6_000);
       expect(received).to.match(/^HTTP\/1\.1 408 /);
     }
-    await until('nothing is left of downloads', async () => (await connections()) <= baseline + 60);
+    await until('nothing is left of downloads', async () => (await connections()) <= baseline + UPLOADS);
     crowd.readOn();
     await until('downloads have ended', () => crowd.open('download').length === 0);
     for (const { bytes } of crowd.all.filter(({ habit }) => habit === 'download'))
       expect(bytes, 'broken off').to.be.lessThan(30 * MiB);
-    expect(crowd.open('body')).to.have.lengthOf(60);
+    expect(crowd.open('body')).to.have.lengthOf(UPLOADS);
   });
 
   it('stand beside an upload that lives far beyond every timeout', async function () {
@@ -108,11 +109,10 @@ describe('two hundred slow lorises', () => {
     wire.end();
     expect((await close(server, location, digestOf(bytes))).status).to.equal(201);
     await expectBlob(server, REPOSITORY, bytes);
-    expect(crowd.open('body'), 'which live as long').to.have.lengthOf(60);
+    expect(crowd.open('body'), 'which live as long').to.have.lengthOf(UPLOADS);
   });
 
-  it('leave nothing behind when they have fallen silent', async function () {
-    this.timeout(30_000);
+  it('leave nothing behind when they have fallen silent', async () => {
     crowd.fallSilent();
     await until('uploads have ended', () => crowd.open('body').length === 0);
     await until('their connections are gone', async () => (await connections()) <= baseline);
