@@ -4,11 +4,13 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { isAlive, until } from '../faults/support/processes.js';
 import { PrivateAuthority } from './certificates.js';
 import { createDatabase, type TestDatabase } from './postgres.js';
 import { secureFetch } from './secure-fetch.js';
@@ -67,10 +69,26 @@ const LAST_WORDS_MS = 5_000;
 /** Below those that systems give to outgoing connections, of which suites make many. */
 const PORTS = { first: 15_000, count: 15_000 };
 
-/** A port that was free a moment ago. */
+/**
+ * Takes the number of a port for this process until it ends, among the suites that run at the same time: a registry that
+ * is started again wants its port back. It is held by a socket of UDP, which nothing here speaks.
+ */
+async function reserve(port: number): Promise<boolean> {
+  const socket = createSocket('udp4').unref();
+  return await new Promise((resolve) => {
+    socket.once('error', () => {
+      socket.close();
+      resolve(false);
+    });
+    socket.bind({ port, address: '127.0.0.1', exclusive: true }, () => resolve(true));
+  });
+}
+
+/** A port that was free a moment ago, and that no other suite is given. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = PORTS.first + randomInt(PORTS.count);
+    if (!(await reserve(port))) continue;
     const server = createServer();
     const free = await new Promise<boolean>((resolve) => {
       server.once('error', () => resolve(false));
@@ -216,6 +234,7 @@ class Server implements TestServer {
       }
     }
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    await until('the workers are gone', async () => !(await Promise.all(workers.map(isAlive))).includes(true));
     this.#process = undefined;
   }
 
