@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { REVOKED_MS } from '../../src/auth/lease.js';
 import { setVisibility } from '../../src/auth/visibility.js';
 import { bearer, makeKey, onDatabase, UNHEARD } from '../support/keys.js';
 import { ADMIN_KEY, startServer, type TestServer } from '../support/server.js';
@@ -7,7 +8,6 @@ import { exchange } from './wire.js';
 
 const BYTES = Buffer.from('open to everybody');
 const DIGEST = digestOf(BYTES);
-const SETTLED_MS = 1_000;
 
 async function started(mode: string): Promise<TestServer> {
   const server = await startServer({ environment: { REGISTRY_ANONYMOUS: mode } });
@@ -28,7 +28,8 @@ async function started(mode: string): Promise<TestServer> {
     const headers = { 'content-type': 'application/vnd.oci.image.manifest.v1+json' };
     expect((await server.request('PUT', path, { body, headers })).status).to.equal(201);
   }
-  await new Promise((resolve) => setTimeout(resolve, SETTLED_MS));
+  // Nobody was told of what is open.
+  await new Promise((resolve) => setTimeout(resolve, REVOKED_MS));
   return server;
 }
 

@@ -56,7 +56,8 @@ describe('what watches a registry', function () {
     await until('the request is counted', async () => {
       metrics = await scrape(operations);
       const labels = { route: '/v2/*name/manifests/:reference', method: 'GET' };
-      return sumOf(metrics, 'weighhouse_requests_total', labels) > 0;
+      const all = sumOf(metrics, 'weighhouse_workers_up') === 2 && sumOf(metrics, 'weighhouse_workers_late') === 0;
+      return all && sumOf(metrics, 'weighhouse_requests_total', labels) > 0;
     });
   });
   after(async () => {

@@ -5,6 +5,7 @@ import { access, chmod, constants, mkdir, mkdtemp, rm, writeFile } from 'node:fs
 import { join } from 'node:path';
 import { tmpdir, userInfo } from 'node:os';
 import { expect } from 'chai';
+import { until } from '../faults/support/processes.js';
 import { notRun } from '../support/not-run.js';
 import { freePort, startServer, type TestServer } from '../support/server.js';
 import { bytesOf, close, digestOf, openUpload, patch, pushBlob } from './content.js';
@@ -80,11 +81,10 @@ describe('downloads behind nginx with X-Accel-Redirect', () => {
     nginx = spawn(NGINX, ['-p', prefix, '-c', join(prefix, 'nginx.conf'), '-e', join(prefix, 'error.log')], {
       stdio: 'ignore',
     });
-    for (let round = 0; round < 200; round++) {
-      if ((await fetch(`http://${host}/v2/`).catch(() => undefined))?.status === 401) return;
-      await new Promise((resolve) => setTimeout(resolve, 25));
-    }
-    throw new Error('nginx did not start');
+    await until('nginx serves', async () => {
+      const answer = await fetch(`http://${host}/v2/`).catch(() => undefined);
+      return answer?.status === 401;
+    });
   });
 
   after(async () => {
