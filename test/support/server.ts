@@ -100,7 +100,7 @@ export async function freePort(): Promise<number> {
   }
 }
 
-/** Starts a registry; resolves when it answers. */
+/** Starts a registry; resolves when it answers and all its workers are there. */
 export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
   const folder = await mkdtemp(join(tmpdir(), 'weighhouse-server-'));
   // Started by root, PostgreSQL runs as another account, which has to pass.
@@ -171,11 +171,13 @@ class Server implements TestServer {
     this.#logged = once(log, 'close');
     this.#process = child;
     const deadline = performance.now() + READY_MS;
+    const wanted = Number(this.environment.REGISTRY_WORKERS) || 1;
     for (;;) {
       if (child.exitCode !== null || child.signalCode !== null)
         throw new Error(`the server ended at its start:\n${await this.log()}`);
       const answer = await this.#fetch('/v2/').catch(() => undefined);
-      if (answer?.status === 401) return;
+      // The first one answers a moment before the others are made.
+      if (answer?.status === 401 && (await this.workers()).length >= wanted) return;
       if (performance.now() > deadline) throw new Error(`the server did not start in time:\n${await this.log()}`);
       await new Promise((resolve) => setTimeout(resolve, 25));
     }
