@@ -5,7 +5,7 @@ import { Content } from './support/bytes.js';
 import { Exchange, pull } from './support/exchange.js';
 import { Gate } from './support/gate.js';
 import { ask, checkStore, filesOf } from './support/oracle.js';
-import { descriptorsOf, socketsAt, until } from './support/processes.js';
+import { descriptorsOf, socketsAt, until, untilTaken } from './support/processes.js';
 import { Upload } from './support/upload.js';
 
 const MiB = 1024 * 1024;
@@ -39,16 +39,11 @@ describe('a client that vanishes', function () {
     return lists.flat().filter((name) => connections.has(name) || name.startsWith(root()));
   }
 
-  /** The offset, when it has stopped moving. */
+  /** The offset, when the request that was broken off has ended: it closes its file after its last record. */
   async function settled(upload: Upload): Promise<number> {
-    let last = -1;
-    await until('the offset is stable', async () => {
-      const before = last;
-      last = (await upload.status()) ?? -1;
-      await new Promise((resolve) => setTimeout(resolve, 150));
-      return last === before;
-    });
-    return last;
+    await untilTaken(server);
+    await until('no file is written', async () => !(await held()).some((name) => name.startsWith(root())));
+    return (await upload.status()) ?? -1;
   }
 
   it('leaves what it had sent, and the rest completes the blob', async () => {

@@ -5,7 +5,7 @@ import { pushImage } from '../http/content.js';
 import { head, Wire } from '../http/wire.js';
 import { startServer, type TestServer } from '../support/server.js';
 import { send } from './support/exchange.js';
-import { signal, until } from './support/processes.js';
+import { signal, until, untilLogged } from './support/processes.js';
 
 const LAST = /\r\nconnection: close\r\n/i;
 
@@ -56,7 +56,7 @@ describe('a registry that is told to end', function () {
   it('does not wait for the delay when it is told twice', async () => {
     await start({ REGISTRY_DRAIN_DELAY: '600' });
     const stopped = server.stop();
-    await until('it has heard', async () => (await server.log()).includes('stopping'));
+    await untilLogged(server, 'stopping');
     signal(server.process.pid ?? 0, 'SIGTERM');
     expect(await stopped).to.equal(0);
   });

@@ -12,7 +12,7 @@ import { EmbeddedSite } from './support/embedded.js';
 import { Exchange, pull, send } from './support/exchange.js';
 import { Gate } from './support/gate.js';
 import { ask } from './support/oracle.js';
-import { childrenOf, isAlive, signal, until, untilLogged } from './support/processes.js';
+import { childrenOf, isAlive, signal, until, untilLogged, untilTaken } from './support/processes.js';
 import { Upload } from './support/upload.js';
 
 const MiB = 1024 * 1024;
@@ -182,8 +182,7 @@ describe('the life of a registry with its embedded PostgreSQL', function () {
     const sent = 5 * MiB;
     for (const piece of upload.content.chunks(0, sent, 64 * 1024)) await exchange.write(piece);
     upload.reached = sent;
-    // The last of it is in the worker's hands when it has had a moment.
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await untilTaken(server);
     const workers = await server.workers();
     expect(await server.stop()).to.equal(0);
     expect(await exchange.answer).to.equal(undefined);
@@ -202,7 +201,8 @@ describe('the life of a registry with its embedded PostgreSQL', function () {
     const exchange = new Exchange(server.host, 'PATCH', upload.path);
     await exchange.write(upload.content.part(0, 100_000));
     const stopped = server.stop();
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    // Two signals of which it heard none yet are one to it.
+    await untilLogged(server, 'stopping');
     signal(server.process.pid ?? 0, 'SIGTERM');
     expect(await stopped).to.equal(0);
     expect(await exchange.answer).to.equal(undefined);

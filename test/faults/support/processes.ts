@@ -31,11 +31,31 @@ export async function descriptorsOf(pid: number): Promise<string[]> {
   return targets.filter((target) => target !== '');
 }
 
+/** The kernel's table of TCP sockets, as fields of lines. */
+async function tcpSockets(): Promise<string[][]> {
+  return (await readFile('/proc/net/tcp', 'utf8')).split('\n').map((line) => line.trim().split(/\s+/));
+}
+
+const addressOf = (port: number) => `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+
 /** The sockets of a TCP port of this machine, under the names that `descriptorsOf` gives. */
 export async function socketsAt(port: number): Promise<Set<string>> {
-  const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  const lines = (await readFile('/proc/net/tcp', 'utf8')).split('\n').map((line) => line.trim().split(/\s+/));
-  return new Set(lines.filter((fields) => fields[1]?.endsWith(wanted)).map((fields) => `socket:[${fields[9]}]`));
+  const lines = await tcpSockets();
+  return new Set(
+    lines.filter((fields) => fields[1]?.endsWith(addressOf(port))).map((fields) => `socket:[${fields[9]}]`),
+  );
+}
+
+/** Waits until a registry has accepted every connection and read all that clients of this machine sent it. */
+export async function untilTaken(server: TestServer): Promise<void> {
+  const address = addressOf(Number(server.host.split(':')[1]));
+  await until('the registry has taken what was sent', async () =>
+    (await tcpSockets()).every(([, local, remote, , queues = '']) => {
+      const [unsent, unread] = queues.split(':').map((size) => Number.parseInt(size, 16));
+      // Of a socket that listens, connections that nobody has accepted count as unread.
+      return !(local?.endsWith(address) && unread) && !(remote?.endsWith(address) && unsent);
+    }),
+  );
 }
 
 /** Memory of a process in MiB: resident, its proportional share, and the highest that was ever resident. */
