@@ -39,7 +39,9 @@ describe('a full disk', function () {
         `no small file system could be mounted: ${(error as Error).message.split('\n')[1] ?? ''}`,
       );
     }
-    server = await startServer({ environment: { REGISTRY_FILESYSTEM_ROOT: root } });
+    // Only what the tests do takes room and gives it back.
+    const quiet = { REGISTRY_JOB_INTERVAL: '3600', REGISTRY_RECORD_INTERVAL: '3600' };
+    server = await startServer({ environment: { REGISTRY_FILESYSTEM_ROOT: root, ...quiet } });
   });
   after(async () => {
     if (!root) return;
