@@ -73,10 +73,14 @@ describe('system calls', function () {
   /** Ends the connections on which the first requests prepared their statements: the next ones begin inside of a trace. */
   async function forgetStatements(): Promise<void> {
     await onDatabase(server, async (database) => {
-      const theirs = `from pg_stat_activity
-        where datname = current_database() and application_name = 'weighhouse' and pid <> pg_backend_pid()`;
-      await database.query(`select pg_terminate_backend(pid) ${theirs}`);
-      await until('they are gone', async () => (await database.query(`select pid ${theirs}`)).length === 0);
+      const ended = await database.query<{ pid: number }>(
+        `select pid, pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and application_name = 'weighhouse' and pid <> pg_backend_pid()`,
+      );
+      const pids = ended.map(({ pid }) => pid);
+      // Jobs may have opened others by then.
+      const left = () => database.query('select pid from pg_stat_activity where pid = any($1::int[])', [pids]);
+      await until('they are gone', async () => (await left()).length === 0);
     });
   }
 
