@@ -119,7 +119,9 @@ describe('weighhouse on the command line', function () {
 
   it('goes through the record, finds an earlier head again, and fails for what was changed', async () => {
     await run('key', 'create', 'sealed', '--admin');
-    await until('the record is sealed', async () => /^unsealed {2}0$/m.test((await run('audit', 'verify')).said));
+    const isSealed = async () => /^unsealed {2}0$/m.test((await run('audit', 'verify')).said);
+    // Each look is a process that has to start.
+    await until('the record is sealed', isSealed, 60_000);
     const { code, said } = await run('audit', 'verify');
     expect(code).to.equal(0);
     const [, head = ''] =

@@ -151,7 +151,7 @@ describe('races of upload sessions', () => {
     await reached.reached;
     reached.go();
     await one.registry.uploads.append(target, bodyOf([SECOND], { from: FIRST.length }));
-    expect(await stillWaits(ended, 1_000)).to.equal(false);
+    expect(await stillWaits(ended, 15_000)).to.equal(false);
     stopped();
     expect(await ended).to.equal('UploadTaken');
   });

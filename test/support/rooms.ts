@@ -118,7 +118,7 @@ export class Site {
       uploadLifetimeSeconds: options.uploadLifetimeSeconds ?? 3600,
       sessionsPerKey: options.sessionsPerKey ?? 1000,
       readGraceSeconds: 60,
-      storageTimeoutSeconds: 2,
+      storageTimeoutSeconds: 5,
       recordBytes: options.recordBytes,
     });
     return { registry, database, store, pauses };

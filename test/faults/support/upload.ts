@@ -4,7 +4,7 @@ import { type Answer, Exchange, send } from './exchange.js';
 import type { Gate } from './gate.js';
 
 const PIECE = 64 * 1024;
-const PATIENCE_MS = 90_000;
+const PATIENCE_MS = 180_000;
 const MAX_PAUSE_MS = 2_000;
 
 /** What all uploads of a test have in common. */
