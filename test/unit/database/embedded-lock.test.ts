@@ -81,7 +81,8 @@ describe('lock of the data folder', function () {
     await (await lockDataFolder(dataDir)).release();
   });
 
-  it('is won by exactly one of ten that start together, twenty times', async () => {
+  it('is won by exactly one of ten that start together, twenty times', async function () {
+    this.timeout(180_000);
     const dataDir = await scene.folder();
     const starters = await Promise.all(Array.from({ length: 10 }, () => starter(dataDir)));
     for (let round = 0; round < 20; round++) {

@@ -106,8 +106,8 @@ export async function isAlive(pid: number): Promise<boolean> {
 }
 
 export async function until(check: () => Promise<boolean>): Promise<void> {
-  for (let left = 2_000; !(await check()); left--) {
-    if (left === 0) throw new Error('It did not come to pass.');
+  for (const deadline = performance.now() + 30_000; !(await check()); ) {
+    if (performance.now() > deadline) throw new Error('It did not come to pass.');
     await sleep(5);
   }
 }

@@ -53,7 +53,8 @@ describe('embedded PostgreSQL', function () {
 
     const began = performance.now();
     const second = await scene.start(dataDir);
-    expect(performance.now() - began).to.be.below(3_000);
+    // It takes a fraction of a second at a quiet machine; a busy one is granted more.
+    expect(performance.now() - began).to.be.below(15_000);
     expect(second.adopted).to.equal(false);
     expect(await ask(second.url, 'select fact from facts')).to.equal(42);
   });
@@ -111,7 +112,8 @@ describe('embedded PostgreSQL', function () {
     expect(await ask(server.url, 'show max_connections')).to.equal('34');
   });
 
-  it('comes to one server when a registry is killed while PostgreSQL starts', async () => {
+  it('comes to one server when a registry is killed while PostgreSQL starts', async function () {
+    this.timeout(180_000);
     const dataDir = await copyOfTemplate();
     for (const wait of [0, 25, 50, 75, 100, 125, 150]) {
       const registry = await scene.registry(dataDir, 'tell("begins");');

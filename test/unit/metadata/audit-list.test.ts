@@ -92,7 +92,7 @@ describe('the list of a long record', () => {
   let scene: AuditScene;
 
   before(async function () {
-    this.timeout(120_000);
+    this.timeout(300_000);
     scene = await AuditScene.make();
     const patient = scene.connect('statement_timeout=100000');
     // Its indexes are made afterwards, as by a restore: that is four times as fast.

@@ -31,7 +31,7 @@ const MOST_STATEMENTS = 2;
 const RIGHTS = { everything: EVERYTHING, 'thirty models': THIRTY_MODELS, 'all but the largest model': OTHER_MODELS };
 
 describe('the lists of a large registry', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let place: TestDatabase;
   let database: Database;
   let slowest = { name: '', milliseconds: 0 };
