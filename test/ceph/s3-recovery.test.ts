@@ -237,7 +237,7 @@ describe('segments in a bucket whose writer is gone', () => {
   });
 
   it('are whole though radosgw died in their Complete', async function () {
-    this.timeout(120_000);
+    this.timeout(300_000);
     for (const delayMs of [2, 6]) {
       const one = open();
       const target = await begin(one);

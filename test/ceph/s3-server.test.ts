@@ -59,7 +59,8 @@ describe('a registry whose bytes are in a bucket', () => {
 
   const traffic = (host: string) => ({ host, gate: new Gate(), acknowledged: () => undefined });
 
-  it('goes on where it was after all its processes died in the middle of a push', async () => {
+  it('goes on where it was after all its processes died in the middle of a push', async function () {
+    this.timeout(180_000);
     const upload = new Upload(traffic(server.host), 'killed', new Content('killed', 96 * MiB));
     await upload.begin();
     const exchange = new Exchange(server.host, 'PATCH', upload.path);
@@ -84,7 +85,8 @@ describe('a registry whose bytes are in a bucket', () => {
     expect(await pull(server.host, upload.blobPath)).to.include({ size: 96 * MiB, digest: upload.content.digest });
   });
 
-  it('takes a session chunk by chunk on two nodes in turn', async () => {
+  it('takes a session chunk by chunk on two nodes in turn', async function () {
+    this.timeout(180_000);
     const { REGISTRY_DATABASE_URL = '' } = server.environment;
     const other = await startServer({ environment: { ...settingsOf(place), REGISTRY_DATABASE_URL }, embedded: true });
     try {
@@ -112,7 +114,7 @@ describe('a registry whose bytes are in a bucket', () => {
   });
 
   it('loses nothing that was acknowledged when nodes, gateway and OSD die, and leaves nothing behind', async function () {
-    this.timeout(180_000);
+    this.timeout(400_000);
     const url = server.environment.REGISTRY_DATABASE_URL ?? '';
     const chance = new Chance(SEED);
     const ledger = new Ledger();
@@ -146,7 +148,7 @@ describe('a registry whose bytes are in a bucket', () => {
         const { removals } = await compare(url, place);
         return removals.length === 0;
       },
-      60_000,
+      120_000,
     );
     const after = await compare(url, place);
     expect([after.unnamed, after.lost]).to.deep.equal([[], []]);
@@ -155,7 +157,7 @@ describe('a registry whose bytes are in a bucket', () => {
   });
 
   it('keeps its memory flat under slow uploads beside a large one', async function () {
-    this.timeout(120_000);
+    this.timeout(300_000);
     const workers = await server.workers();
     let highest = 0;
     let over = false;

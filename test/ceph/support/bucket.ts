@@ -31,7 +31,7 @@ export function settingsOf(place: S3Options): Record<string, string> {
     REGISTRY_S3_ACCESS_KEY_ID: place.accessKeyId,
     REGISTRY_S3_SECRET_ACCESS_KEY: place.secretAccessKey,
     REGISTRY_S3_PREFIX: place.prefix,
-    REGISTRY_S3_TIMEOUT: '2',
+    REGISTRY_S3_TIMEOUT: '5',
     REGISTRY_JOB_INTERVAL: '1',
     REGISTRY_REMOVAL_DELAY: '0',
   };
