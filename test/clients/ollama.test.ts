@@ -1,5 +1,6 @@
 import { cp, readdir, rm, writeFile } from 'node:fs/promises';
 import { expect } from 'chai';
+import { until } from '../faults/support/processes.js';
 import { freePort } from '../support/server.js';
 import { expectSameTree } from './support/bytes.js';
 import { fixture } from './support/models.js';
@@ -28,8 +29,11 @@ describe('ollama', () => {
   const blobs = (): string => here().path('models', 'blobs');
 
   /** How ollama divided the first blob of this size that it was `uploading` or `downloading`. */
-  const parts = (verb: string, size: string): number =>
-    Number(new RegExp(`${verb} \\w+ in (\\d+) ${size} part`).exec(said())?.[1]);
+  async function parts(verb: string, size: string): Promise<number> {
+    const pattern = new RegExp(`${verb} \\w+ in (\\d+) ${size} part`);
+    await until('ollama says how', () => pattern.test(said()));
+    return Number(pattern.exec(said())?.[1]);
+  }
 
   before(async () => {
     open = await startWeighhouse({ environment: { REGISTRY_ANONYMOUS: 'push' } });
@@ -68,6 +72,8 @@ describe('ollama', () => {
     await create('derived', `FROM ${name('small')}`, 'PARAMETER temperature 0.5');
     const before = said().length;
     await push('derived');
+    // What the daemon says comes a moment after its client has ended.
+    await until('ollama says what it sent', () => /uploading \w+ in 1/.test(said().slice(before)));
     const sent = said().slice(before);
     const manifest = (await (await fetch(`${open.url}/v2/${here().repository}-derived/manifests/v1`)).json()) as {
       layers: { digest: string }[];
@@ -77,15 +83,14 @@ describe('ollama', () => {
       .filter((file) => layers.includes(file));
     expect(shared).to.have.length(2);
     for (const file of shared) expect(sent).to.not.contain(`uploading ${file.slice('sha256-'.length).slice(0, 12)}`);
-    expect(sent).to.match(/uploading \w+ in 1/);
     for (const model of ['small', 'derived']) await ollama('rm', name(model));
   });
 
   it('pushes a large model in parts and pulls it by parallel ranges, byte for byte', async () => {
     await create('large', `FROM ${here().path('gguf', 'large.gguf')}`);
     await expectRoundTrip('large');
-    expect(parts('uploading', '100 MB')).to.equal(3);
-    expect(parts('downloading', '100 MB')).to.equal(3);
+    expect(await parts('uploading', '100 MB')).to.equal(3);
+    expect(await parts('downloading', '100 MB')).to.equal(3);
   });
 
   it('cannot pull what is not there, and can neither push nor pull where a key is asked for', async () => {

@@ -121,12 +121,12 @@ export class Scenario {
   }
 
   /** Starts a daemon that is ended, by its id, when the scenario is over. @returns what it said last, at any time. */
-  async daemon(command: string, args: string[], isReady: () => Promise<boolean>, seconds = 60): Promise<() => string> {
+  async daemon(command: string, args: string[], isReady: () => Promise<boolean>, seconds = 120): Promise<() => string> {
     const child = this.#spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#daemons.push(child);
     let log = '';
     const keep = (data: Buffer): void => {
-      log = `${log}${data.toString()}`.slice(-20_000);
+      log = `${log}${data.toString()}`.slice(-2_000_000);
     };
     child.stdout?.on('data', keep);
     child.stderr?.on('data', keep);
