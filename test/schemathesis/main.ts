@@ -15,7 +15,7 @@ const HERE = fileURLToPath(new URL('../../../test/schemathesis/', import.meta.ur
 const PROGRAM = join(clientsCache, 'schemathesis', 'bin', 'st');
 /** Fuzzing and the walks along links are cut off there. */
 const RUN_SECONDS = 200;
-const INSIST_MS = 300_000;
+const INSIST_MS = 600_000;
 
 async function run(url: string, ownKeys: readonly string[]): Promise<number> {
   // It keeps what it learns in the folder where it runs.
