@@ -65,8 +65,13 @@ export async function outcome(work: Promise<unknown>): Promise<Failure | 'done'>
 /** Whether a promise is still open after `ms`. */
 export async function stillWaits(work: Promise<unknown>, ms = 150): Promise<boolean> {
   const waiting = Symbol();
-  const timer = new Promise((resolve) => setTimeout(() => resolve(waiting), ms));
-  return (await Promise.race([work.catch(() => undefined), timer])) === waiting;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(() => resolve(waiting), ms);
+  });
+  const first = await Promise.race([work.catch(() => undefined), late]);
+  clearTimeout(timer);
+  return first === waiting;
 }
 
 /** A point in a body at which its client waits. */

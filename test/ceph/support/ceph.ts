@@ -13,6 +13,8 @@ const run = promisify(execFile);
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 const PROGRAM = process.env.CEPH_DEV ?? resolve(ROOT, '../shared/ceph/ceph-dev');
+/** How many ports its daemons choose from, beyond the first. */
+const MESSENGERS = 50;
 /** So soon radosgw gives up on a dead OSD; otherwise it never does. */
 export const OSD_TIMEOUT_SECONDS = 2;
 
@@ -28,13 +30,17 @@ export class Ceph {
     if (process.getuid?.() === 0) await run(PROGRAM, ['install'], { maxBuffer: 2 ** 26 });
     // Sockets lie in it: its path must be short.
     const folder = join(await mkdtemp('/tmp/weighhouse-ceph-'), 'd');
-    const port = await freePort();
     const messengers = await freePort();
+    const beside = async (): Promise<number> => {
+      const port = await freePort();
+      return port < messengers || port > messengers + MESSENGERS ? port : await beside();
+    };
+    const port = await beside();
     const environment = {
       ...process.env,
       S3_PORT: String(port),
-      MON_PORT: String(await freePort()),
-      MSGR_PORTS: `${messengers}-${messengers + 50}`,
+      MON_PORT: String(await beside()),
+      MSGR_PORTS: `${messengers}-${messengers + MESSENGERS}`,
       OSD_SIZE: '24G',
       RGW_OP_TIMEOUT: String(OSD_TIMEOUT_SECONDS),
     };

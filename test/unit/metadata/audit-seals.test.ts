@@ -5,6 +5,8 @@ import { verifyAudit } from '../../../src/metadata/audit-verify.js';
 import { AuditScene } from './audit-scene.js';
 
 const PATIENCE = { unsealedSeconds: 60 };
+/** Longer than a test stands still. */
+const PATIENT = { waitMs: 60_000 };
 
 describe('the seals of the record', () => {
   let scene: AuditScene;
@@ -23,7 +25,7 @@ describe('the seals of the record', () => {
     expect(await sealAudit(scene.database, { waitMs: 0 })).to.equal(false);
     expect(await scene.seals()).to.deep.equal([]);
 
-    const sealing = sealAudit(scene.database);
+    const sealing = sealAudit(scene.database, PATIENT);
     await scene.untilSealerWaits();
     await late.commit();
     await sealing;
@@ -34,7 +36,7 @@ describe('the seals of the record', () => {
   it('do not wait for a transaction that came after them', async () => {
     const first = scene.open('first');
     await first.written;
-    const sealing = sealAudit(scene.database);
+    const sealing = sealAudit(scene.database, PATIENT);
     await scene.untilSealerWaits();
     const second = scene.open('second');
     await second.written;
@@ -53,7 +55,7 @@ describe('the seals of the record', () => {
   it('cover the numbers of what was rolled back, and are not made for these alone', async () => {
     const undone = scene.open('undone');
     await undone.written;
-    const sealing = sealAudit(scene.database);
+    const sealing = sealAudit(scene.database, PATIENT);
     await scene.untilSealerWaits();
     await undone.rollback();
     await sealing;
@@ -68,7 +70,7 @@ describe('the seals of the record', () => {
     const strict = scene.connect('default_transaction_isolation=serializable');
     const late = scene.open('late');
     await late.written;
-    const sealing = sealAudit(strict);
+    const sealing = sealAudit(strict, PATIENT);
     await scene.untilSealerWaits();
     await late.commit();
     await sealing;
