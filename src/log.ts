@@ -47,7 +47,25 @@ export async function openLog(level: string, format: 'auto' | 'json' | 'text', d
     const event = JSON.parse(line) as Record<string, unknown>;
     output.write((event.msg === 'request' ? request : plain)(event));
   };
-  return createLog(level, { write });
+  return createLog(level, { write, output } as DestinationStream);
+}
+
+/** What openLog writes to. */
+interface Output {
+  sync: boolean;
+  flushSync(): void;
+}
+
+/**
+ * Logs an error and has it written when it returns: for who ends the process by force. What was logged before is written
+ * out by threads, which may hang; it is not waited for, but for what has not yet been handed to one.
+ */
+export function logLast(log: Log, message: string): void {
+  const stream = (log as unknown as Record<symbol, Output & { readonly output?: Output }>)[pino.symbols.streamSym];
+  const output = stream?.output ?? stream;
+  if (output) output.sync = true;
+  log.error(message);
+  output?.flushSync();
 }
 
 /** A request in the order in which an eye wants it. */

@@ -7,7 +7,7 @@ import { lockDataFolder } from '../database/data-folder.js';
 import { checkDurability } from '../database/durability.js';
 import { listen } from '../database/notify.js';
 import { Jobs } from '../gc/jobs.js';
-import type { Log } from '../log.js';
+import { type Log, logLast } from '../log.js';
 import { ensureAdminKey } from './admin-key.js';
 import { auditedReads } from './audited-reads.js';
 import { banner } from './banner.js';
@@ -72,7 +72,7 @@ export async function serve(config: Config, log: Log): Promise<void> {
   const well = await started.run();
   // A check that was just asked for ends by itself.
   for (let waited = 0; operations.waits && waited < HANGS_MS; waited += LOOK_MS) await sleep(LOOK_MS);
-  if (started.hung || operations.waits) await endAtOnce(log);
+  if (started.hung || operations.waits) endAtOnce(log);
   process.exit(well ? 0 : 1);
 }
 
@@ -80,9 +80,8 @@ export async function serve(config: Config, log: Log): Promise<void> {
  * Ends the process by force. An exit waits for the threads that work on files, and one that hangs in the kernel, on a
  * storage that is away, never comes back.
  */
-async function endAtOnce(log: Log): Promise<void> {
-  log.error('the storage hangs: ending without it');
-  await new Promise<void>((resolve) => log.flush(() => resolve()));
+function endAtOnce(log: Log): void {
+  logLast(log, 'the storage hangs: ending without it');
   process.kill(process.pid, 'SIGKILL');
 }
 

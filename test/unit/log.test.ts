@@ -1,9 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '../faults/support/processes.js';
-import { createLog, openLog, requestContext, withoutSecrets } from '../../src/log.js';
+import { createLog, logLast, openLog, requestContext, withoutSecrets } from '../../src/log.js';
 
 const KEY = 'wh_ci_n0tRe4lly-A_secret-of-anybody_';
 const TOKEN = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl';
@@ -62,6 +63,24 @@ describe('the log', () => {
     expect(lines[0]).to.include('an-id');
     expect(lines[1]).to.include('broken off');
     expect(lines[2]).to.match(/WARN: a worker ended .*"?worker"?:7/);
+  });
+
+  it('has its last words written when they are said, whatever is still on its way', async () => {
+    for (const format of ['json', 'text'] as const) {
+      const folder = await mkdtemp(join(tmpdir(), 'weighhouse-log-'));
+      const file = await open(join(folder, 'log'), 'a');
+      try {
+        const log = await openLog('info', format, file.fd);
+        log.info('a line that a thread writes');
+        logLast(log, 'the last words');
+        expect(readFileSync(join(folder, 'log'), 'utf8')).to.include('the last words');
+      } finally {
+        // A thread may still have it.
+        await until('all is written', async () => (await readFile(join(folder, 'log'), 'utf8')).includes('a thread'));
+        await file.close();
+        await rm(folder, { recursive: true });
+      }
+    }
   });
 
   it('carries the id of the request under way', () => {
