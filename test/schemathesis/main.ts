@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { clientsCache } from '../clients/support/scenario.js';
+import { stopSharedPostgres } from '../support/postgres.js';
 import { ADMIN_KEY, startServer } from '../support/server.js';
 import { seed } from './seed.js';
 
@@ -56,6 +57,7 @@ async function main(): Promise<number> {
     return code;
   } finally {
     await server.dispose();
+    await stopSharedPostgres();
   }
 }
 
