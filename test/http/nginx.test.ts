@@ -1,98 +1,42 @@
-// Bytes handed over by X-Accel-Redirect, with a real nginx in front, started by hand on a folder of its own.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { access, chmod, constants, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+// Bytes handed over by X-Accel-Redirect, with a real nginx in front, on the configuration of deploy/nginx.
+import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import { expect } from 'chai';
-import { until } from '../faults/support/processes.js';
+import { isNginxThere, NGINX, startNginx, type TestNginx } from '../support/nginx.js';
 import { notRun } from '../support/not-run.js';
-import { freePort, startServer, type TestServer } from '../support/server.js';
+import { startServer, type TestServer } from '../support/server.js';
 import { bytesOf, close, digestOf, openUpload, patch, pushBlob } from './content.js';
 import { parseMultipart } from './multipart.js';
 import { exchange } from './wire.js';
 
-const NGINX = '/usr/sbin/nginx';
 const MiB = 1024 * 1024;
 
-function configuration(port: number, server: TestServer): string {
-  const blobs = server.environment.REGISTRY_FILESYSTEM_ROOT;
-  return `
-daemon off;
-${userInfo().uid === 0 ? 'user root;' : ''}
-worker_processes 1;
-pid nginx.pid;
-error_log error.log;
-events {}
-http {
-  access_log off;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-  server {
-    listen 127.0.0.1:${port};
-    client_max_body_size 0;
-    location / {
-      proxy_pass http://${server.host};
-      proxy_http_version 1.1;
-      proxy_set_header Host $http_host;
-      proxy_request_buffering off;
-      proxy_buffering off;
-    }
-    location /weighhouse-blobs/ {
-      internal;
-      alias ${blobs}/;
-      etag off;
-      add_header ETag $upstream_http_etag;
-      add_header Docker-Content-Digest $upstream_http_docker_content_digest;
-    }
-  }
-}
-`;
-}
-
 describe('downloads behind nginx with X-Accel-Redirect', () => {
-  let server: TestServer | undefined;
-  let nginx: ChildProcess | undefined;
+  let nginx: TestNginx | undefined;
   let folder = '';
   let host = '';
   let registry: TestServer;
 
   before(async function () {
-    const there = await access(NGINX, constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (!there) notRun(this, 'nginx', `${NGINX} is not there`);
-    folder = await mkdtemp(join(tmpdir(), 'weighhouse-nginx-'));
-    await chmod(folder, 0o755);
-    server = await startServer({
+    if (!isNginxThere()) notRun(this, 'nginx', `${NGINX} is not there`);
+    folder = await mkdtemp(join(tmpdir(), 'weighhouse-blobs-'));
+    const blobs = join(folder, 'blobs');
+    registry = await startServer({
       tls: false,
       environment: {
         REGISTRY_WORKERS: '1',
         REGISTRY_X_ACCEL_PREFIX: '/weighhouse-blobs/',
-        REGISTRY_FILESYSTEM_ROOT: join(folder, 'blobs'),
+        REGISTRY_FILESYSTEM_ROOT: blobs,
       },
     });
-    registry = server;
-    const port = await freePort();
-    host = `127.0.0.1:${port}`;
-    const prefix = join(folder, 'nginx');
-    await mkdir(prefix);
-    await writeFile(join(prefix, 'nginx.conf'), configuration(port, server));
-    nginx = spawn(NGINX, ['-p', prefix, '-c', join(prefix, 'nginx.conf'), '-e', join(prefix, 'error.log')], {
-      stdio: 'ignore',
-    });
-    await until('nginx serves', async () => {
-      const answer = await fetch(`http://${host}/v2/`).catch(() => undefined);
-      return answer?.status === 401;
-    });
+    nginx = await startNginx({ nodes: [registry.host], blobs });
+    host = nginx.host;
   });
 
   after(async () => {
-    if (nginx && nginx.exitCode === null) {
-      nginx.kill('SIGTERM');
-      await once(nginx, 'exit');
-    }
-    await server?.dispose();
+    await nginx?.dispose();
+    await registry?.dispose();
     if (folder !== '') await rm(folder, { recursive: true, force: true });
   });
 
@@ -153,7 +97,7 @@ describe('downloads behind nginx with X-Accel-Redirect', () => {
   it('serves nothing of the folder to those who ask for it themselves', async () => {
     const answer = await get('/weighhouse-blobs/weighhouse.marker');
     expect(answer.status).to.equal(404);
-    expect((await get('/weighhouse-blobs/../nginx/nginx.conf')).status).to.be.oneOf([400, 404]);
+    expect((await get('/weighhouse-blobs/../data/admin-key')).status).to.be.oneOf([400, 404]);
   });
 
   it('takes pushes through nginx as well', async () => {

@@ -29,6 +29,12 @@ export function caOf(host: string): string | undefined {
   return authorities.get(host);
 }
 
+/** Tells what to trust at the address of something else that serves HTTPS, such as a proxy; undefined: nothing more. */
+export function trustAt(host: string, ca: string | undefined): void {
+  if (ca === undefined) authorities.delete(host);
+  else authorities.set(host, ca);
+}
+
 export interface ServerOptions {
   /** More settings, or other ones. */
   readonly environment?: Readonly<Record<string, string>>;
