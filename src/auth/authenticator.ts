@@ -2,6 +2,7 @@ import { decodeJwt } from 'jose';
 import type { Database } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
 import { Access, ANONYMOUS, type Identity, type OpenPolicy, type TokenBounds } from './access.js';
+import { ForgedToken } from './forged-token.js';
 import { KeyCheck, type KeyStatistics } from './key-check.js';
 import { type KeyRow, KeyRows } from './key-rows.js';
 import { noteUse } from './keys.js';
@@ -47,12 +48,14 @@ export interface GivenToken {
   readonly refreshToken: string | undefined;
 }
 
-const JWT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
+/** Also without a signature, which is forged. */
+const JWT = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/;
 
 /** Finds out who asks, by keys, tokens, and tokens of other issuers (spec/access.md). */
 export class Authenticator {
   readonly #options: AuthenticatorOptions;
   readonly #rows: KeyRows;
+  readonly #throttle: Throttle;
   readonly #check: KeyCheck;
   readonly #signingKeys: SigningKeys;
   readonly #tokens: Tokens;
@@ -64,8 +67,8 @@ export class Authenticator {
     const { database } = options;
     this.#options = options;
     this.#rows = new KeyRows(database);
-    const throttle = new Throttle({ perAddress: options.failuresPerAddress, perKey: options.failuresPerKey });
-    this.#check = new KeyCheck(this.#rows, throttle);
+    this.#throttle = new Throttle({ perAddress: options.failuresPerAddress, perKey: options.failuresPerKey });
+    this.#check = new KeyCheck(this.#rows, this.#throttle);
     this.#signingKeys = new SigningKeys({
       database,
       lifetimeSeconds: options.signingKeyLifetimeSeconds,
@@ -83,7 +86,7 @@ export class Authenticator {
    * @throws 'Unauthorized' for credentials that are wrong; 'TooManyRequests'
    */
   async authenticate(credentials: Credentials, address: string): Promise<Access> {
-    const { identity, token } = await this.#identify(credentials, address);
+    const { identity, token } = await this.#counted(this.#identify(credentials, address), address);
     if (identity.kind === 'key') this.#uses.set(identity.id, new Date());
     return new Access(identity, await this.#open(), token);
   }
@@ -123,9 +126,15 @@ export class Authenticator {
     return { token, lifetimeSeconds, refreshToken };
   }
 
-  /** What the holder of a refresh token may do. @throws 'Unauthorized' */
-  async refresh(token: string): Promise<Access> {
-    const row = await this.#holderOf(await this.#tokens.verifyRefresh(token));
+  /**
+   * What the holder of a refresh token may do.
+   * @param address as of `authenticate`
+   * @throws 'Unauthorized'; 'TooManyRequests'
+   */
+  async refresh(token: string, address: string): Promise<Access> {
+    // One of another registry that was here before is old, and not forged.
+    if (issuerOf(token) !== TOKEN_ISSUER) throw new RegistryError('Unauthorized', 'this token is not valid');
+    const row = await this.#holderOf(await this.#counted(this.#tokens.verifyRefresh(token), address));
     return new Access(identityOf(row), await this.#open());
   }
 
@@ -168,6 +177,16 @@ export class Authenticator {
 
   async #open(): Promise<OpenPolicy> {
     return { anonymous: this.#options.anonymous, visibility: await this.#visibility.get() };
+  }
+
+  /** Counts tokens that prove to be forged, as wrong keys are counted; good ones never wait for that. */
+  async #counted<T>(verified: Promise<T>, address: string): Promise<T> {
+    try {
+      return await verified;
+    } catch (error) {
+      if (!(error instanceof ForgedToken)) throw error;
+      throw await this.#throttle.failed(address, error.claimed, error);
+    }
   }
 
   async #identify(

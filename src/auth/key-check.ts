@@ -16,7 +16,7 @@ export interface KeyStatistics {
   /** Answers from memory. */
   readonly hits: number;
   readonly misses: number;
-  /** Attempts that failed, of any kind. */
+  /** Attempts that failed, of any kind, also with forged tokens. */
   readonly failures: number;
   /** Attempts that were answered 429. */
   readonly refused: number;
@@ -42,7 +42,7 @@ export class KeyCheck {
   readonly #verdicts = new Map<string, Verdict>();
   readonly #running = new Map<string, Promise<KeyRow>>();
   #turn: Promise<unknown> = Promise.resolve();
-  readonly #counts = { checks: 0, hits: 0, misses: 0, failures: 0, refused: 0, waiting: 0 };
+  readonly #counts = { checks: 0, hits: 0, misses: 0, refused: 0, waiting: 0 };
 
   constructor(rows: KeyRows, throttle: Throttle) {
     this.#rows = rows;
@@ -50,7 +50,8 @@ export class KeyCheck {
   }
 
   statistics(): KeyStatistics {
-    return { ...this.#counts };
+    const { failures, refused } = this.#throttle;
+    return { ...this.#counts, failures, refused: this.#counts.refused + refused };
   }
 
   /**
@@ -88,12 +89,12 @@ export class KeyCheck {
   }
 
   async #compare(id: string, secret: string, fingerprint: string, address: string): Promise<KeyRow> {
-    await this.#refuseGuesser(id, address);
+    await this.#throttle.refuseGuesser(address, id);
     const row = await this.#rows.find(id);
     if (!row) throw await this.#failed(id, address);
     await this.#inTurn(async () => {
       // Once more: of a hundred attempts at once those before this one may have failed too often by now.
-      await this.#refuseGuesser(id, address);
+      await this.#throttle.refuseGuesser(address, id);
       this.#counts.checks += 1;
       const good = await compare(secret, row.hash);
       this.#remember(fingerprint, { hash: row.hash, good, until: performance.now() + REMEMBER_MS });
@@ -105,26 +106,9 @@ export class KeyCheck {
     return now;
   }
 
-  /** @throws 'TooManyRequests' to an address that has failed too often. */
-  async #refuseGuesser(id: string, address: string): Promise<void> {
-    const retryAfter = await this.#throttle.wait(address, id);
-    if (retryAfter !== undefined) throw this.#throttled(retryAfter);
-  }
-
   /** Counts an attempt that failed. @returns what it is answered. */
   async #failed(id: string, address: string): Promise<RegistryError> {
-    const retryAfter = await this.#throttle.count(address, id);
-    return retryAfter === undefined ? this.#failure() : this.#throttled(retryAfter);
-  }
-
-  #throttled(retryAfter: number): RegistryError {
-    this.#counts.refused += 1;
-    return new RegistryError('TooManyRequests', 'too many failed attempts from this address', { retryAfter });
-  }
-
-  #failure(): RegistryError {
-    this.#counts.failures += 1;
-    return new RegistryError('Unauthorized', 'this key is not known');
+    return await this.#throttle.failed(address, id, new RegistryError('Unauthorized', 'this key is not known'));
   }
 
   #remember(fingerprint: string, verdict: Verdict): void {

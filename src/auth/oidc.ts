@@ -1,6 +1,7 @@
 import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { RegistryError } from '../errors.js';
 import type { Identity, TokenBounds } from './access.js';
+import { ForgedToken, saysForged } from './forged-token.js';
 import { IssuerKeys } from './issuer-keys.js';
 import type { ClaimRule, OidcIssuer } from './oidc-settings.js';
 import { fitsWildcard } from './wildcard.js';
@@ -46,7 +47,8 @@ export class Oidc {
   }
 
   /**
-   * @throws 'Unauthorized' if the token is not good or no rule takes it; 'Unavailable' if the issuer's keys can't be had.
+   * @throws 'Unauthorized' if the token is not good or no rule takes it, ForgedToken if the issuer can not have signed it;
+   * 'Unavailable' if the issuer's keys can't be had.
    */
   async verify(token: string, issuer: string): Promise<Workload> {
     const known = this.#issuers.get(issuer);
@@ -77,6 +79,7 @@ export class Oidc {
     } catch (error) {
       // The signature and who it is for were checked before: an upload that it began may be finished with it.
       if (error instanceof errors.JWTExpired) return { payload: error.payload, expired: true };
+      if (saysForged(error, token)) throw new ForgedToken(`token:${settings.name}`, error);
       // A key that the set does not hold is the token's fault; a set that can't be had is not.
       const ofToken =
         error instanceof errors.JOSEError &&

@@ -1,26 +1,53 @@
 import { isIPv6 } from 'node:net';
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
+import { RegistryError } from '../errors.js';
 
 export interface ThrottleOptions {
   /** Failed attempts a minute of one address. */
   readonly perAddress: number;
-  /** Failed attempts a minute of one address with one key. */
+  /** Failed attempts a minute of one address with one key, or with tokens of one issuer. */
   readonly perKey: number;
 }
 
 const WINDOW_SECONDS = 60;
 
 /**
- * Slows whoever guesses keys: by address, and by address and key, but never by key alone, or anybody could lock a key's
+ * Slows whoever guesses keys or forges tokens: by address, and by address and key, but never by key alone, or anybody could lock a key's
  * holder out. Counts in this process alone.
  */
 export class Throttle {
   readonly #byAddress: RateLimiterMemory;
   readonly #byKey: RateLimiterMemory;
+  #failures = 0;
+  #refused = 0;
 
   constructor({ perAddress, perKey }: ThrottleOptions) {
     this.#byAddress = new RateLimiterMemory({ points: perAddress, duration: WINDOW_SECONDS });
     this.#byKey = new RateLimiterMemory({ points: perKey, duration: WINDOW_SECONDS });
+  }
+
+  /** Attempts that failed, of any kind. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** Attempts that were answered 429. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  /** @throws 'TooManyRequests' to an address that has failed too often, also with other keys or only with this one. */
+  async refuseGuesser(address: string, key: string): Promise<void> {
+    const retryAfter = await this.wait(address, key);
+    if (retryAfter !== undefined) throw this.#tooMany(retryAfter);
+  }
+
+  /** Counts an attempt that failed. @returns what it is answered: `failure`, or 'TooManyRequests' after too many. */
+  async failed(address: string, key: string, failure: RegistryError): Promise<RegistryError> {
+    const retryAfter = await this.count(address, key);
+    if (retryAfter !== undefined) return this.#tooMany(retryAfter);
+    this.#failures += 1;
+    return failure;
   }
 
   /** After how many seconds an attempt may be made, if not now. Counts nothing: who is right has guessed nothing. */
@@ -40,6 +67,11 @@ export class Throttle {
     // A client that repeats one wrong key uses up its own allowance and not that of all behind its address.
     await this.#byAddress.reward(network);
     return seconds(ofKey);
+  }
+
+  #tooMany(retryAfter: number): RegistryError {
+    this.#refused += 1;
+    return new RegistryError('TooManyRequests', 'too many failed attempts from this address', { retryAfter });
   }
 }
 

@@ -2,11 +2,15 @@ import { createHash } from 'node:crypto';
 import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
 import { RegistryError } from '../errors.js';
 import type { Identity } from './access.js';
+import { ForgedToken, saysForged } from './forged-token.js';
 import type { Grant } from './grants.js';
 import type { SigningKeys } from './signing-keys.js';
 
 export const TOKEN_ISSUER = 'weighhouse';
 const ALGORITHM = 'HS256';
+const OURS = `token:${TOKEN_ISSUER}` as const;
+/** As the names of our keys are, now and ever: one that is none was made up. */
+const KEY_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** What a token for access is about. */
 export interface AccessClaims {
@@ -52,7 +56,7 @@ export class Tokens {
     return await this.#sign({ use: 'refresh', fingerprint }, subject, lifetimeSeconds);
   }
 
-  /** @throws 'Unauthorized' if it is none of ours; one that has expired is told by `expired`. */
+  /** @throws 'Unauthorized' if it is none of ours, ForgedToken if it never was; one that has expired is told by `expired`. */
   async verifyAccess(token: string): Promise<VerifiedAccess> {
     const { payload, expired } = await this.#verify(token, 'access');
     const { kind, sub, name, grants, repositories, catalog, fingerprint, exp } = payload as JWTPayload &
@@ -70,7 +74,7 @@ export class Tokens {
     };
   }
 
-  /** @throws 'Unauthorized' if it is none of ours or has expired. */
+  /** @throws 'Unauthorized' if it is none of ours or has expired, ForgedToken if it never was one. */
   async verifyRefresh(token: string): Promise<RefreshClaims> {
     const { payload, expired } = await this.#verify(token, 'refresh');
     if (expired) throw new RegistryError('Unauthorized', 'this refresh token has expired');
@@ -101,6 +105,8 @@ export class Tokens {
     } catch (error) {
       // The signature is checked before the claims, so that an expired token is still one of ours.
       if (error instanceof errors.JWTExpired) verified = { payload: error.payload, expired: true };
+      else if (saysForged(error, token) || error instanceof errors.JOSEAlgNotAllowed)
+        throw new ForgedToken(OURS, error);
       else if (error instanceof errors.JOSEError) throw invalid(error);
       else throw error;
     }
@@ -110,7 +116,9 @@ export class Tokens {
   }
 
   async #key(id: string): Promise<{ secret: Uint8Array }> {
+    if (!KEY_ID.test(id)) throw new ForgedToken(OURS);
     const key = await this.#keys.find(id);
+    // Forged, or signed with a key that is gone since: nobody can tell, and nothing was tried.
     if (!key) throw invalid();
     return key;
   }

@@ -101,7 +101,7 @@ function keyMetrics(registry: Registry, keys: () => KeyStatistics): void {
   });
   new Counter({
     name: 'weighhouse_refused_logins_total',
-    help: 'Keys that were refused: because they are none ("unknown"), or unseen, after too many failures ("throttled").',
+    help: 'Keys and forged tokens that were refused: because they are none ("unknown"), or unseen, after too many failures ("throttled").',
     labelNames: ['reason'],
     registers,
     collect() {

@@ -61,7 +61,7 @@ export const accessSettings = {
     'attempts a minute',
     1,
     1_000_000,
-    'Failed log-ins from one address (IPv6: /64) before further ones are answered 429, on each node.',
+    'Failed log-ins from one address (IPv6: /64), also with forged tokens, before further ones are answered 429, on each node.',
   ),
   authFailuresPerKey: integer(
     'REGISTRY_AUTH_FAILURES_PER_KEY',
@@ -69,6 +69,6 @@ export const accessSettings = {
     'attempts a minute',
     1,
     1_000_000,
-    'Failed log-ins with one key id from one address before further ones are answered 429, on each node.',
+    'Failed log-ins with one key id, or with forged tokens of one issuer, from one address before further ones are answered 429, on each node.',
   ),
 } as const;

@@ -38,7 +38,8 @@ export function tokenRoutes({ authenticator, idleMs }: TokenRoutesOptions): Rout
       await answer(ctx, access, request);
     } else if (grant === 'refresh_token') {
       const refreshToken = form.get('refresh_token') ?? '';
-      await answer(ctx, await authenticator.refresh(refreshToken), { ...request, refresh: false }, refreshToken);
+      const access = await authenticator.refresh(refreshToken, ctx.state.client.address);
+      await answer(ctx, access, { ...request, refresh: false }, refreshToken);
     } else throw new RegistryError('ParameterInvalid', 'grant_type must be password or refresh_token');
   });
 

@@ -59,11 +59,11 @@ describe('a process that is told of a change', () => {
     const { id, text } = await made();
     const { token, refreshToken = '' } = await authenticator.giveToken(await secret(text), REQUEST);
     const { identity } = await bearer(token);
-    expect(await outcome(authenticator.refresh(refreshToken))).to.equal('passed');
+    expect(await outcome(authenticator.refresh(refreshToken, ADDRESS))).to.equal('passed');
     await revokeKey(database, id, UNHEARD);
     authenticator.onChange(`key ${id}`);
     expect(await authenticator.isAlive(identity)).to.equal(false);
-    const outcomes = [secret(text), bearer(token), authenticator.refresh(refreshToken)].map(outcome);
+    const outcomes = [secret(text), bearer(token), authenticator.refresh(refreshToken, ADDRESS)].map(outcome);
     expect(await Promise.all(outcomes)).to.deep.equal(Array(3).fill('Unauthorized'));
   });
 
@@ -75,7 +75,7 @@ describe('a process that is told of a change', () => {
     await putAdminKey(database, 'wh_two_second', 'x', 4, UNHEARD);
     authenticator.onChange('key two');
     expect(await authenticator.isAlive(shown.identity)).to.equal(false);
-    const outcomes = [secret('wh_two_first'), bearer(token), authenticator.refresh(refreshToken)].map(outcome);
+    const outcomes = [secret('wh_two_first'), bearer(token), authenticator.refresh(refreshToken, ADDRESS)].map(outcome);
     expect(await Promise.all(outcomes)).to.deep.equal(Array(3).fill('Unauthorized'));
     expect(await outcome(secret('wh_two_second'))).to.equal('passed');
   });

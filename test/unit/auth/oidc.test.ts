@@ -3,6 +3,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
 import { exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from 'jose';
+import { ForgedToken } from '../../../src/auth/forged-token.js';
 import { Oidc } from '../../../src/auth/oidc.js';
 import { isFailure } from '../../../src/errors.js';
 
@@ -44,7 +45,7 @@ describe('an issuer of tokens', () => {
     const rules = [{ claims: { team: '*' }, grants }];
     return new Oidc([{ name: 'ci', issuer: url, audience: AUDIENCE, jwksUri: undefined, rules }], freshMs);
   };
-  const token = async (sub: unknown, claims: Record<string, unknown> = {}) => {
+  const token = async (sub: unknown, claims: Record<string, unknown> = {}, header: object = {}, by = key) => {
     const now = Math.floor(Date.now() / 1000);
     return await new SignJWT({
       iss: url,
@@ -55,14 +56,12 @@ describe('an issuer of tokens', () => {
       sub,
       ...claims,
     } as JWTPayload)
-      .setProtectedHeader({ alg: 'RS256', kid: 'one' })
-      .sign(key.privateKey);
+      .setProtectedHeader({ alg: 'RS256', kid: 'one', ...header })
+      .sign(by.privateKey);
   };
+  const outcomeOf = (error: unknown) => (isFailure(error) ? error.failure : String(error));
   const outcome = async (issuers: Oidc, text: string) =>
-    await issuers.verify(text, url).then(
-      ({ identity }) => identity.id,
-      (error: unknown) => (isFailure(error) ? error.failure : String(error)),
-    );
+    await issuers.verify(text, url).then(({ identity }) => identity.id, outcomeOf);
 
   it('is asked for its keys once, however many tokens come', async () => {
     const issuers = oidc();
@@ -144,5 +143,40 @@ describe('an issuer of tokens', () => {
     expect(await outcome(issuers, await token(long))).to.equal(`oidc:ci:${long}`);
     for (const sub of [`${long}s`, '', 'a\0b', 'a\nb', 'é', 7])
       expect(await outcome(issuers, await token(sub)), JSON.stringify(sub)).to.equal('Unauthorized');
+  });
+
+  it('is told what it can not have signed from what it may have signed, and from what can not be looked at', async () => {
+    const issuers = oidc();
+    const other = await generateKeyPair('RS256');
+    const pair = await generateKeyPair('ES256');
+    const forged = async (text: string) =>
+      await issuers.verify(text, url).then(
+        () => 'good',
+        (error: unknown) => (error instanceof ForgedToken ? `forged ${error.claimed}` : outcomeOf(error)),
+      );
+    const one = await token('one');
+    const [header = '', payload = '', signature = ''] = one.split('.');
+    const headed = (fields: object) => Buffer.from(JSON.stringify(fields)).toString('base64url');
+    const past = Math.floor(Date.now() / 1000) - 3600;
+    for (const [what, text, wanted] of [
+      ['itself', one, 'good'],
+      ['signed by another', await token('one', {}, {}, other), 'forged token:ci'],
+      ['signed by another and over', await token('one', { exp: past }, {}, other), 'forged token:ci'],
+      ['cut', `${header}.${payload}.${signature.slice(0, -8)}`, 'forged token:ci'],
+      ['without a signature', `${headed({ alg: 'none' })}.${payload}.`, 'forged token:ci'],
+      ['with a shared secret', `${headed({ alg: 'HS256', kid: 'one' })}.${payload}.${signature}`, 'forged token:ci'],
+      ['with a head that is none', `${Buffer.from('7').toString('base64url')}.${payload}.x`, 'forged token:ci'],
+      ['by a key that is not there', await token('one', {}, { kid: 'new' }, other), 'Unauthorized'],
+      ['by some key', await token('one', {}, { kid: undefined }, other), 'Unauthorized'],
+      ['by another kind of key', await token('one', {}, { alg: 'ES256' }, pair), 'Unauthorized'],
+      ['by what is not taken here', `${headed({ alg: 'ES256K', kid: 'one' })}.${payload}.${signature}`, 'Unauthorized'],
+      ['that is over', await token('one', { exp: past }), 'good'],
+      ['for another', await token('one', { aud: 'other' }), 'Unauthorized'],
+      ['that no rule takes', await token('one', { team: undefined }), 'Unauthorized'],
+    ] as const)
+      expect(await forged(text), what).to.equal(wanted);
+    answer = (_request, response) => response.writeHead(500).end();
+    const away = oidc();
+    expect(await outcome(away, await token('one', {}, {}, other))).to.equal('Unavailable');
   });
 });

@@ -2,9 +2,10 @@ import { createHmac } from 'node:crypto';
 import { expect } from 'chai';
 import type { SigningKeys } from '../../../src/auth/signing-keys.js';
 import { TOKEN_ISSUER, Tokens } from '../../../src/auth/tokens.js';
+import { ForgedToken } from '../../../src/auth/forged-token.js';
 import { isFailure } from '../../../src/errors.js';
 
-const KEY = { id: 'signs', secret: new Uint8Array(64).fill(7) };
+const KEY = { id: '00000000-0000-4000-8000-000000000001', secret: new Uint8Array(64).fill(7) };
 const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
 describe('tokens that this registry signs', () => {
@@ -46,19 +47,26 @@ describe('tokens that this registry signs', () => {
     expect(await outcome(tokens.verifyAccess(signed({ ...past, use: 'refresh' })))).to.equal('Unauthorized');
   });
 
-  for (const [what, text] of [
-    ['another algorithm with the same secret', signed({}, { alg: 'HS512' }, 'sha512')],
-    ['another issuer', signed({ iss: 'somebody' })],
-    ['no issuer', signed({ iss: undefined })],
-    ['no end', signed({ exp: undefined })],
-    ['no subject', signed({ sub: undefined })],
-    ['no name of a key', signed({}, { kid: undefined })],
-    ['a name of another key', signed({}, { kid: 'other' })],
-    ['extensions that must be understood', signed({}, { crit: ['exp'] })],
-    ['another signature', `${signed({}).slice(0, -4)}AAAA`],
+  for (const [what, text, forged] of [
+    ['another algorithm with the same secret', signed({}, { alg: 'HS512' }, 'sha512'), true],
+    ['an algorithm of key pairs', signed({}, { alg: 'ES256' }), true],
+    ['no algorithm', signed({}, { alg: 'none' }), true],
+    ['another issuer', signed({ iss: 'somebody' }), false],
+    ['no issuer', signed({ iss: undefined }), false],
+    ['no end', signed({ exp: undefined }), false],
+    ['no subject', signed({ sub: undefined }), false],
+    ['no name of a key', signed({}, { kid: undefined }), true],
+    ['a name that no key has', signed({}, { kid: 'other' }), true],
+    ['the name of a key that is gone', signed({}, { kid: '00000000-0000-4000-8000-000000000002' }), false],
+    ['extensions that must be understood', signed({}, { crit: ['exp'] }), false],
+    ['another signature', `${signed({}).slice(0, -4)}AAAA`, true],
+    ['another signature and the end of it over', `${signed({ exp: now - 60 }).slice(0, -4)}AAAA`, true],
+    ['no signature', signed({}).replace(/[^.]*$/, ''), true],
   ] as const) {
-    it(`are no tokens with ${what}`, async () => {
-      expect(await outcome(tokens.verifyAccess(text))).to.equal('Unauthorized');
+    it(`are no tokens with ${what}, and ${forged ? 'forged' : 'not called forged'}`, async () => {
+      const error: unknown = await tokens.verifyAccess(text).catch((thrown: unknown) => thrown);
+      expect(isFailure(error, 'Unauthorized'), String(error)).to.equal(true);
+      expect(error instanceof ForgedToken).to.equal(forged);
     });
   }
 });
