@@ -110,7 +110,9 @@ create table idempotency_keys (
 create table installation (
   id uuid not null,
   created_at timestamp with time zone default now() not null,
-  only_one boolean default true not null
+  only_one boolean default true not null,
+  beacon uuid,
+  beacon_at timestamp with time zone
 );
 
 create table manifest_references (

@@ -18,6 +18,10 @@ const commands: Record<string, { about: string; load(): Promise<Run>; takesArgum
     about: 'checks that releases, tags, artifacts and bytes agree',
     load: async () => (await import('./commands/check.js')).checkCommand,
   },
+  adopt: {
+    about: 'makes the storage the one of this database, after a restore (stop all nodes before)',
+    load: async () => (await import('./commands/adopt.js')).adoptCommand,
+  },
   key: {
     about: 'create, list or revoke API keys',
     load: async () => (await import('./commands/key.js')).keyCommand,

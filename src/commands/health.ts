@@ -1,8 +1,8 @@
-import { statfs } from 'node:fs/promises';
 import type { Queries } from '../database/connect.js';
 import { CHECKS, type CheckState, type HealthReport } from '../http/ops/health.js';
 import type { Log } from '../log.js';
-import { markerOf } from '../registry/installation.js';
+import { type Installation, installationOf, requireStoreOf } from '../registry/installation.js';
+import { type Room, roomOf } from '../storage/folder-check.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 import { shared, within } from './shared-answer.js';
 
@@ -81,37 +81,26 @@ export class Health {
   }
 }
 
-/** Looks whether PostgreSQL answers. */
-export function databaseCheck(queries: Queries): () => Promise<void> {
-  return async () => {
-    await queries.query('select 1');
-  };
+/** Looks whether PostgreSQL answers. `found` is told what it says of the store. */
+export function databaseCheck(queries: Queries, found: (installation: Installation) => void): () => Promise<void> {
+  return async () => found(await installationOf(queries));
 }
 
-/** Looks whether the store can be read and is the one of this database, of which the marker is known from the start. */
-export async function storageCheck(queries: Queries, store: SegmentStore): Promise<() => Promise<void>> {
-  const wanted = await markerOf(queries);
-  return async () => {
-    const marker = await store.readMarker();
-    if (marker === undefined) throw new Error('the storage has no marker: is it mounted?');
-    if (marker !== wanted) throw new Error(`the storage belongs to another database (its marker is ${marker})`);
-  };
-}
-
-/** Room of a file system, in bytes. */
-export interface Room {
-  readonly size: number;
-  readonly free: number;
+/**
+ * Looks whether the store can be read and is the one that the database's nodes share, by what the database was last
+ * `known` to say: that it is out now is not the store's fault.
+ */
+export function storageCheck(store: SegmentStore, known: () => Installation): () => Promise<void> {
+  return async () => await requireStoreOf(known(), store);
 }
 
 /** Looks whether at least `freeBytes` are free in the file system of `folder`, and files can be made. `found` is told. */
 export function diskCheck(folder: string, freeBytes: number, found: (room: Room) => void): () => Promise<void> {
   return async () => {
-    const { bsize, blocks, bavail, files, ffree } = await statfs(folder);
-    const free = bavail * bsize;
-    found({ size: blocks * bsize, free });
-    if (free < freeBytes) throw new Error(`${free} bytes are free where the blobs are, less than ${freeBytes}`);
-    // File systems without a limit of files say 0 of 0.
-    if (files > 0 && ffree === 0) throw new Error('no further file can be made where the blobs are');
+    const room = await roomOf(folder);
+    found(room);
+    if (room.free < freeBytes)
+      throw new Error(`${room.free} bytes are free where the blobs are, less than ${freeBytes}`);
+    if (!room.takesFiles) throw new Error('no further file can be made where the blobs are');
   };
 }

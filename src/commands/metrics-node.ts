@@ -2,7 +2,8 @@ import { Gauge, type Registry } from 'prom-client';
 import type { Queries } from '../database/connect.js';
 import { CHECKS } from '../http/ops/health.js';
 import { countOpenUploads } from '../registry/upload-sessions.js';
-import type { Health, Room } from './health.js';
+import type { Room } from '../storage/folder-check.js';
+import type { Health } from './health.js';
 import { gauge } from './metrics-process.js';
 import { shared, within } from './shared-answer.js';
 

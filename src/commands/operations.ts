@@ -4,8 +4,10 @@ import { Connections } from '../http/connections.js';
 import { createOpsApp } from '../http/ops/app.js';
 import { createHttpServer } from '../http/server.js';
 import type { Log } from '../log.js';
+import { installationOf } from '../registry/installation.js';
+import type { Room } from '../storage/folder-check.js';
 import type { SegmentStore } from '../storage/segment-store.js';
-import { databaseCheck, diskCheck, Health, type Room, storageCheck } from './health.js';
+import { databaseCheck, diskCheck, Health, storageCheck } from './health.js';
 import { addressError } from './listen-address.js';
 import { GatheredMetrics } from './metrics-gathered.js';
 import { nodeMetrics } from './metrics-node.js';
@@ -77,8 +79,17 @@ export class Operations {
     const { storage, filesystemRoot, dataDir, healthTimeout, healthFreeBytes } = this.#config;
     const database = connect({ url, pool: 2, timeout: healthTimeout });
     this.#database = database;
-    this.#health.watch('database', databaseCheck(database));
-    this.#health.watch('storage', await storageCheck(database, store));
+    let installation = await installationOf(database);
+    this.#health.watch(
+      'database',
+      databaseCheck(database, (now) => {
+        installation = now;
+      }),
+    );
+    this.#health.watch(
+      'storage',
+      storageCheck(store, () => installation),
+    );
     const found = (room: Room) => {
       this.#room = room;
     };

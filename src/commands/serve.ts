@@ -113,7 +113,7 @@ async function start(
   const database = connect({ url, pool: 2, timeout: config.databaseTimeout });
   started.add('connections to the database', () => database.close());
   for (const warning of await checkDurability(database)) log.warn(`PostgreSQL: ${warning}`);
-  const { store, records } = await prepareStore(config, database);
+  const { store, records } = await prepareStore(config, database, log);
   started.add('the connections of the health checks', () => operations.unwatch());
   await operations.watch(url, store);
   stop.throwIfAborted();

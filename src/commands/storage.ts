@@ -1,8 +1,9 @@
-import { mkdir } from 'node:fs/promises';
 import type { Config } from '../config.js';
 import type { Queries } from '../database/connect.js';
+import type { Log } from '../log.js';
 import { checkMarkers } from '../registry/installation.js';
 import { FilesystemStore } from '../storage/filesystem.js';
+import { checkFolder, roomOf } from '../storage/folder-check.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import { FilesystemRecords, type RecordStore } from '../storage/record-store.js';
 import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
@@ -16,25 +17,41 @@ export async function openStore(config: Config, budget: MemoryBudget, pause: Pau
 }
 
 /**
- * Makes the store ready, and sure that it is this database's, for the process that starts the others.
+ * Makes the store ready, and sure that it is this database's and can hold blobs, for the process that starts the others.
+ * @param agree makes sure that the two belong together
  * @throws Error in words for the operator.
  */
 export async function prepareStore(
   config: Config,
   queries: Queries,
+  log: Log,
+  agree: (queries: Queries, store: SegmentStore) => Promise<void> = checkMarkers,
 ): Promise<{ store: SegmentStore; records: RecordStore }> {
-  const budget = new MemoryBudget(0);
-  if (config.storage === 's3') {
-    const store = await openS3(config, budget, () => undefined);
+  try {
+    const budget = new MemoryBudget(0);
+    if (config.storage === 's3') {
+      const store = await openS3(config, budget, () => undefined);
+      await store.prepare();
+      await agree(queries, store);
+      return { store, records: store };
+    }
+    const store = openFolder(config, budget);
+    await lookAtFolder(config, log);
+    await agree(queries, store);
     await store.prepare();
-    await checkMarkers(queries, store);
-    return { store, records: store };
+    return { store, records: new FilesystemRecords(config.filesystemRoot) };
+  } catch (cause) {
+    throw new Error(`the storage ${placeOfBlobs(config)} can't be used`, { cause });
   }
-  const store = openFolder(config, budget);
-  await mkdir(config.filesystemRoot, { recursive: true, mode: 0o750 });
-  await checkMarkers(queries, store);
-  await store.prepare();
-  return { store, records: new FilesystemRecords(config.filesystemRoot) };
+}
+
+/** A folder that can't hold blobs is refused; one that is full is not, since what it holds can be read. */
+async function lookAtFolder({ filesystemRoot: folder, healthFreeBytes }: Config, log: Log): Promise<void> {
+  if (!(await checkFolder(folder))) log.warn({ folder }, 'the folder of the blobs is full: nothing can be pushed');
+  const { free, takesFiles } = await roomOf(folder);
+  if (free < healthFreeBytes)
+    log.warn({ folder, free, wanted: healthFreeBytes }, 'the folder of the blobs has little room left');
+  if (!takesFiles) log.warn({ folder }, 'the folder of the blobs takes no further file: nothing can be pushed');
 }
 
 /** Where the blobs are, in words. */

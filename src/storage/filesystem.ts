@@ -8,6 +8,7 @@ import type { MemoryBudget } from './memory-budget.js';
 import {
   findSegmentKey,
   type OpenSegment,
+  type PausePoint,
   type SegmentKey,
   type SegmentRange,
   type SegmentStore,
@@ -20,6 +21,9 @@ const MIN_READ_BYTES = 64 * KiB;
 const BUFFERS_PER_READ = 2;
 
 const MARKER = 'weighhouse.marker';
+const BEACONS = 'weighhouse.beacons';
+/** What begins like this in the folder is ours, also before it is marked. */
+const OURS = 'weighhouse.';
 
 export interface FilesystemOptions {
   /** The folder; made if it is not there. */
@@ -30,13 +34,16 @@ export interface FilesystemOptions {
   downloadMemory: number;
   /** How a segment's file is created; tests put failing ones in. */
   createFile?: CreateFile;
+  /** Tests hold the store between a look at a file and the next one. */
+  pause?: PausePoint;
 }
 
 /**
- * Segments as files, for a local disk or CephFS:
+ * Segments as files, for a local disk or a folder that several nodes share (decision 0019):
  *
- *     <root>/weighhouse.marker      the database's marker
- *     <root>/<2 hex>/<key>          a segment, written once, in place
+ *     <root>/weighhouse.marker           the database's marker
+ *     <root>/weighhouse.beacons/<name>   by which nodes know that they share the folder
+ *     <root>/<2 hex>/<key>               a segment, written once, in place
  */
 export class FilesystemStore implements SegmentStore {
   /** It never claims; and how long a write may hang in the kernel, the operator knows: REGISTRY_REMOVAL_DELAY. */
@@ -46,6 +53,7 @@ export class FilesystemStore implements SegmentStore {
   readonly #budget: MemoryBudget;
   readonly #downloadMemory: number;
   readonly #createFile: CreateFile | undefined;
+  readonly #pause: PausePoint;
   #reads = 0;
   #readBytes = 0;
 
@@ -54,6 +62,7 @@ export class FilesystemStore implements SegmentStore {
     this.#budget = options.budget;
     this.#downloadMemory = options.downloadMemory;
     this.#createFile = options.createFile;
+    this.#pause = options.pause ?? (() => undefined);
   }
 
   /** Bytes that all downloads together may hold now, as shared out to those that run. */
@@ -67,7 +76,7 @@ export class FilesystemStore implements SegmentStore {
   }
 
   async recover(key: SegmentKey, length: number): Promise<{ objectSize: number | null } | undefined> {
-    const file = await openFresh(this.#path(key), length);
+    const file = await this.#openFresh(key, length);
     if (!file) return undefined;
     await file.close();
     // A writer that lost its session may still be writing: the size is not final, the segment stays ragged.
@@ -75,13 +84,13 @@ export class FilesystemStore implements SegmentStore {
   }
 
   async open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
-    const file = await openFresh(this.#path(key), range.end);
+    const file = await this.#openFresh(key, range.end);
     if (!file) throw damaged(key, range.end, (await this.stat(key))?.size ?? 0);
     this.#reads += 1;
     const share = this.#downloadMemory / (BUFFERS_PER_READ * this.#reads);
     const bytes = Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, 2 ** Math.floor(Math.log2(share))));
     this.#readBytes += BUFFERS_PER_READ * bytes;
-    const stream = readRange(file, key, range, bytes);
+    const stream = readRange(file, key, range, bytes, () => this.#openFresh(key, range.end));
     stream.once('close', () => {
       this.#reads -= 1;
       this.#readBytes -= BUFFERS_PER_READ * bytes;
@@ -129,9 +138,7 @@ export class FilesystemStore implements SegmentStore {
 
   async mark(marker: string): Promise<void> {
     await mkdir(this.root, { recursive: true });
-    const strangers = (await readdir(this.root)).filter(
-      (name) => name !== 'lost+found' && name !== MARKER && !name.startsWith(`${MARKER}.`),
-    );
+    const strangers = (await readdir(this.root)).filter((name) => name !== 'lost+found' && !name.startsWith(OURS));
     if (strangers.length > 0)
       throw new Error(`the folder ${this.root} holds ${strangers[0]} but no marker of Weighhouse`);
     const temporary = join(this.root, `${MARKER}.${randomUUID()}`);
@@ -152,6 +159,25 @@ export class FilesystemStore implements SegmentStore {
     await syncFolder(dirname(this.root));
   }
 
+  async putBeacon(name: string): Promise<void> {
+    const folder = join(this.root, BEACONS);
+    try {
+      await mkdir(folder, { recursive: true, mode: 0o750 });
+      const file = await open(join(folder, name), 'a', 0o640);
+      await file.sync().finally(() => file.close());
+      await syncFolder(folder);
+      await syncFolder(this.root);
+    } catch (error) {
+      throw storageError(error);
+    }
+  }
+
+  async hasBeacon(name: string): Promise<boolean> {
+    const file = await this.#openFresh(`${BEACONS}/${name}`, 0);
+    await file?.close();
+    return file !== undefined;
+  }
+
   /** Makes the folders that keys are spread over, so that no upload has to. Before the first `begin`; idempotent. */
   async prepare(): Promise<void> {
     const there = new Set(await readdir(this.root));
@@ -166,14 +192,20 @@ export class FilesystemStore implements SegmentStore {
   #path(key: SegmentKey): string {
     return join(this.root, key);
   }
-}
 
-/**
- * Opens the file if it is there and has at least `size` bytes. A network file system may remember from before the last
- * write: only a second look counts.
- */
-async function openFresh(path: string, size: number): Promise<FileHandle | undefined> {
-  return (await openAtLeast(path, size)) ?? (await openAtLeast(path, size));
+  /**
+   * Opens the file if it is there and has at least `size` bytes. A file system that other nodes write to may remember how
+   * it was before: opening asks for the size again, and for the folder's names if the folder is opened first.
+   */
+  async #openFresh(name: string, size: number): Promise<FileHandle | undefined> {
+    const path = join(this.root, name);
+    const file = await openAtLeast(path, size);
+    if (file) return file;
+    await this.#pause('store:short');
+    const folder = await open(dirname(path), 'r').catch(() => undefined);
+    await folder?.close();
+    return await openAtLeast(path, size);
+  }
 }
 
 /** As it looks at first. */
@@ -191,16 +223,36 @@ async function openAtLeast(path: string, size: number): Promise<FileHandle | und
   }
 }
 
-/** Reads the range by pieces of `bytes`, and closes the file at its end or when it is destroyed. */
-function readRange(file: FileHandle, key: SegmentKey, range: SegmentRange, bytes: number): Readable {
+/**
+ * Reads the range by pieces of `bytes`, and closes the file at its end or when it is destroyed. Where the file ends too
+ * soon it is opened again by `reopen`, which gives one that is long enough or none.
+ */
+function readRange(
+  first: FileHandle,
+  key: SegmentKey,
+  range: SegmentRange,
+  bytes: number,
+  reopen: () => Promise<FileHandle | undefined>,
+): Readable {
+  let file = first;
   let at = range.start;
+  async function fill(buffer: Buffer): Promise<number> {
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+    if (bytesRead > 0) return bytesRead;
+    const fresh = await reopen();
+    if (!fresh) return 0;
+    await file.close();
+    file = fresh;
+    return (await file.read(buffer, 0, buffer.length, at)).bytesRead;
+  }
   async function next(): Promise<Buffer | null> {
     const wanted = Math.min(bytes, range.end - at);
     if (wanted === 0) return null;
-    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(wanted), 0, wanted, at);
-    if (bytesRead === 0) throw damaged(key, range.end, at);
-    at += bytesRead;
-    return buffer.subarray(0, bytesRead);
+    const buffer = Buffer.allocUnsafeSlow(wanted);
+    const filled = await fill(buffer);
+    if (filled === 0) throw damaged(key, range.end, at);
+    at += filled;
+    return buffer.subarray(0, filled);
   }
   return new Readable({
     highWaterMark: bytes,

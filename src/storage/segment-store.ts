@@ -111,6 +111,10 @@ export interface SegmentStore {
    * @throws when the store is not empty or carries a marker.
    */
   mark(marker: string): Promise<void>;
+  /** Sets up a beacon: a durable object of this name, which stays. Idempotent. @throws 'StorageFull', 'Unavailable' */
+  putBeacon(name: string): Promise<void>;
+  /** Whether the beacon is here, also if another node set it up a moment ago. @throws 'Unavailable' */
+  hasBeacon(name: string): Promise<boolean>;
 }
 
 /** A store that can send clients straight to the bytes. */

@@ -43,12 +43,18 @@ describe('one folder and several who mark it', () => {
     databases = [site.testDatabase, other].map(({ url }) => connect({ url, pool: 2, timeout: 10 }));
     root = join(site.folder, 'new');
     await mkdir(root);
+    await forgetBeacons();
   });
   afterEach(async () => {
     await Promise.all(databases.map((database) => database.close()));
     await other.drop();
     await site.dispose();
   });
+
+  /** As if none of them ever had a store. */
+  async function forgetBeacons(): Promise<void> {
+    for (const database of databases) await database.query('update installation set beacon = null, beacon_at = null');
+  }
 
   /** What becomes of each of them, all having found the folder without a marker. */
   async function start(starting: (Database | undefined)[]): Promise<string[]> {
@@ -74,15 +80,16 @@ describe('one folder and several who mark it', () => {
     for (let time = 0; time < 10; time++) {
       await rm(root, { recursive: true });
       await mkdir(root);
+      await forgetBeacons();
       const outcomes = (await start(databases)).sort();
       expect(outcomes[1]).to.equal('started');
       expect(outcomes[0]).to.match(/the storage belongs to another database/);
-      expect(await readdir(root)).to.deep.equal(['weighhouse.marker']);
+      expect(await readdir(root)).to.deep.equal(['weighhouse.beacons', 'weighhouse.marker']);
     }
   });
 
   it('two processes of one database at once both start', async () => {
     expect(await start([databases[0], databases[0]])).to.deep.equal(['started', 'started']);
-    expect(await readdir(root)).to.deep.equal(['weighhouse.marker']);
+    expect(await readdir(root)).to.deep.equal(['weighhouse.beacons', 'weighhouse.marker']);
   });
 });

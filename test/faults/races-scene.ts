@@ -185,6 +185,12 @@ export class PassingStore implements SegmentStore {
   mark(marker: string): Promise<void> {
     return this.inner.mark(marker);
   }
+  putBeacon(name: string): Promise<void> {
+    return this.inner.putBeacon(name);
+  }
+  hasBeacon(name: string): Promise<boolean> {
+    return this.inner.hasBeacon(name);
+  }
 }
 
 /** Remembers what was read of it. */

@@ -22,6 +22,7 @@ import {
 } from '../segment-store.js';
 
 const MARKER = 'weighhouse.marker';
+const BEACONS = 'weighhouse.beacons/';
 const RECORDS = 'records/';
 const ORDER_DIGITS = 16;
 
@@ -36,6 +37,7 @@ export interface S3StoreOptions extends S3Options {
  * Segments as objects of S3, and records beside them (decision 0002):
  *
  *     <prefix>weighhouse.marker              the database's marker
+ *     <prefix>weighhouse.beacons/<name>      by which nodes know that they share the prefix
  *     <prefix><2 hex>/<key>                  a segment, or a multipart upload that is to be one
  *     <prefix>records/<order>-<random>.jsonl what the database knows
  */
@@ -155,6 +157,14 @@ export class S3Store implements RedirectingSegmentStore, RecordStore {
       if (!isAnswer(error, 'exists')) throw error;
     }
     throw new Error('the bucket has a marker already');
+  }
+
+  async putBeacon(name: string): Promise<void> {
+    await asked(this.#bucket.put(BEACONS + name, Buffer.alloc(0)));
+  }
+
+  async hasBeacon(name: string): Promise<boolean> {
+    return (await asked(this.#bucket.find(BEACONS + name))) !== undefined;
   }
 
   async putRecords(order: number, lines: string): Promise<void> {
