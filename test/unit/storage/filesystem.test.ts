@@ -1,9 +1,10 @@
-import { mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { FilesystemStore } from '../../../src/storage/filesystem.js';
 import { MemoryBudget } from '../../../src/storage/memory-budget.js';
+import type { PausePoint } from '../../../src/storage/segment-store.js';
 import { descriptorsOf, until } from '../../faults/support/processes.js';
 import {
   agreed,
@@ -16,16 +17,16 @@ import {
   Witness,
 } from './segment-store-contract.js';
 
-async function make() {
+async function make(pause?: PausePoint) {
   const root = await mkdtemp(join(tmpdir(), 'weighhouse-store-'));
   const budget = new MemoryBudget(8 * 1024 * 1024);
-  const store = new FilesystemStore({ root, budget, downloadMemory: 8 * 1024 * 1024 });
+  const store = new FilesystemStore({ root, budget, downloadMemory: 8 * 1024 * 1024, ...(pause && { pause }) });
   await store.mark('marker');
   await store.prepare();
   return { root, budget, store, dispose: () => rm(root, { recursive: true, force: true }) };
 }
 
-describeSegmentStore('the file system', make);
+describeSegmentStore('the file system', () => make());
 
 describe('segments as files', () => {
   let made: Awaited<ReturnType<typeof make>>;
@@ -92,5 +93,79 @@ describe('segments as files', () => {
       message = error.message;
     });
     expect(message).to.match(/holds/);
+  });
+});
+
+describe('a file that looks short', () => {
+  const bytes = pattern(3_000_000);
+  let looks: number;
+  let look: () => Promise<void>;
+  let made: Awaited<ReturnType<typeof make>>;
+
+  beforeEach(async () => {
+    looks = 0;
+    look = () => Promise.resolve();
+    made = await make(async (name) => {
+      if (name !== 'store:short') return;
+      looks += 1;
+      await look();
+    });
+  });
+  afterEach(async () => await made.dispose());
+
+  /** A segment of which this node sees the first `length` bytes as yet; the rest is there at the next look. */
+  async function seen(length: number) {
+    const key = newKey();
+    const path = join(made.root, key);
+    await writeFile(path, bytes.subarray(0, length));
+    look = () => appendFile(path, bytes.subarray(length));
+    return { key, path };
+  }
+
+  async function read(stream: AsyncIterable<unknown>): Promise<Buffer> {
+    const pieces: Buffer[] = [];
+    for await (const piece of stream) pieces.push(piece as Buffer);
+    return Buffer.concat(pieces);
+  }
+
+  it('is opened again before it is called damaged', async () => {
+    const { key } = await seen(1_000_000);
+    expect(
+      (await read(await made.store.open(key, { start: 10, end: bytes.length }))).equals(bytes.subarray(10)),
+    ).to.equal(true);
+    expect(looks).to.equal(1);
+  });
+
+  it('is opened again before its segment is called lost', async () => {
+    const { key } = await seen(1_000_000);
+    expect(await made.store.recover(key, bytes.length)).to.deep.equal({ objectSize: null });
+    expect(looks).to.equal(1);
+  });
+
+  it('may be one that is not there yet', async () => {
+    const key = newKey();
+    look = () => writeFile(join(made.root, key), bytes);
+    expect((await read(await made.store.open(key, { start: 0, end: 100 }))).equals(bytes.subarray(0, 100))).to.equal(
+      true,
+    );
+    expect(looks).to.equal(1);
+  });
+
+  it('in the middle of a stream is opened again, and the stream goes on', async () => {
+    const { key, path } = await seen(0);
+    await writeFile(path, bytes);
+    const stream = await made.store.open(key, { start: 0, end: bytes.length });
+    await truncate(path, 2_500_000);
+    look = () => appendFile(path, bytes.subarray(2_500_000));
+    expect((await read(stream)).equals(bytes)).to.equal(true);
+    // Once by its name, which is long enough again only after that.
+    expect(looks).to.equal(1);
+  });
+
+  it('is damaged when it is short at the second look, too', async () => {
+    const { key } = await seen(1_000_000);
+    look = () => Promise.resolve();
+    expect(await failureOf(made.store.open(key, { start: 0, end: bytes.length }))).to.equal('BlobDamaged');
+    expect(looks).to.equal(1);
   });
 });
