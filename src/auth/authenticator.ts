@@ -146,6 +146,13 @@ export class Authenticator {
     if (what === 'signing-keys') this.#signingKeys.end();
   }
 
+  /** Told that changes may have been missed: nothing that was read before now is believed. */
+  onGap(): void {
+    this.#rows.endAll();
+    this.#visibility.end();
+    this.#signingKeys.end();
+  }
+
   /** Writes down which keys were used since the last time; what can't be written is kept for the next. */
   async flushUses(): Promise<void> {
     const uses = this.#uses;

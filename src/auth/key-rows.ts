@@ -43,6 +43,11 @@ export class KeyRows {
     this.#leases.get(id)?.end();
   }
 
+  /** Told that changes may have been missed. */
+  endAll(): void {
+    for (const lease of this.#leases.values()) lease.end();
+  }
+
   async #read(id: string): Promise<KeyRow | undefined> {
     const [row] = await this.#queries.query<Omit<KeyRow, 'fingerprint'>>(
       `select key_prefix as id, name, key_hash as hash, grants, read_only as "readOnly" from api_keys

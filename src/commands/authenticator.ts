@@ -53,6 +53,7 @@ export async function watchAccess(
     authenticator.onChange(payload);
     void sweep();
   });
+  listener.onGap(() => authenticator.onGap());
   let busy = false;
   const sweeping = setInterval(() => {
     // While the database stands still one question waits for it, and not one more each time.

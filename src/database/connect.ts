@@ -56,7 +56,11 @@ const UNAVAILABLE_RETRY_SECONDS = 2;
 
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const RETRYABLE = new Set(['40001', '40P01']);
-const AWAY = /^(08...|57P0[1-5]|57014|53[0-9A-Z]{3}|25P03)$/;
+const AWAY = /^(08...|57P0[1-5]|57014|53[0-9A-Z]{3}|25P03|25006)$/;
+/** PostgreSQL takes no writes: it is the standby of another, or told so for a while. */
+const READ_ONLY = '25006';
+/** Connections are all made anew no more often than this, in milliseconds. */
+const RENEW_MS = 1_000;
 
 const BIGINT = 20;
 const types = {
@@ -113,6 +117,11 @@ function translate(error: unknown): unknown {
   });
 }
 
+function isReadOnly(error: unknown): boolean {
+  const cause = isFailure(error, 'Unavailable') ? error.cause : undefined;
+  return cause instanceof pg.DatabaseError && cause.code === READ_ONLY;
+}
+
 /** The name of the constraint that a statement broke, if that is why it failed. */
 export function brokenConstraint(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError && error.code?.startsWith('23') ? error.constraint : undefined;
@@ -121,6 +130,10 @@ export function brokenConstraint(error: unknown): string | undefined {
 class PooledDatabase implements Pool {
   readonly #sequelize: Sequelize;
   readonly #source: ConnectionSource;
+  /** When each connection was first used, by monotonic time. */
+  readonly #usedSince = new WeakMap<pg.Client, number>();
+  /** Connections that were used before this are used no more. */
+  #renewedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: DatabaseOptions) {
     this.#sequelize = new Sequelize(options.url, {
@@ -160,15 +173,37 @@ class PooledDatabase implements Pool {
   }
 
   async #withConnection<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-    const client = await this.#source.getConnection({ type: 'write' }).catch((error: unknown) => {
-      throw translate(error);
-    });
+    const client = await this.#connection();
     try {
       return await work(client);
+    } catch (error) {
+      if (isReadOnly(error)) this.#renew();
+      throw error;
     } finally {
       if (broken.has(client)) this.#discard(client);
       else this.#source.releaseConnection(client);
     }
+  }
+
+  async #connection(): Promise<pg.Client> {
+    for (;;) {
+      const client = await this.#source.getConnection({ type: 'write' }).catch((error: unknown) => {
+        throw translate(error);
+      });
+      const since = this.#usedSince.get(client) ?? performance.now();
+      this.#usedSince.set(client, since);
+      if (since >= this.#renewedAt) return client;
+      this.#discard(client);
+    }
+  }
+
+  /**
+   * One connection has found that its PostgreSQL takes no writes. Others, which only read, would not notice, and go on
+   * with what a former primary knew: each is made anew before it is used again, and leads to whoever is primary now.
+   */
+  #renew(): void {
+    const now = performance.now();
+    if (now - this.#renewedAt >= RENEW_MS) this.#renewedAt = now;
   }
 
   /** Ends a connection for good; not waited for, since the other side may be silent. */

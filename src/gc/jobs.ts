@@ -42,8 +42,11 @@ export class Jobs {
 
   async #run(job: Job): Promise<void> {
     try {
-      if (!(await this.#listener.tryLock(`job ${job.name}`))) return;
-      while (!this.#stopped && (await job.run())) this.#log.debug({ job: job.name }, 'more to do');
+      // Asked before each batch: a process that stood still may have lost it to another.
+      while (!this.#stopped && (await this.#listener.tryLock(`job ${job.name}`))) {
+        if (!(await job.run())) return;
+        this.#log.debug({ job: job.name }, 'more to do');
+      }
     } catch (error) {
       const level = isFailure(error, 'Unavailable') ? 'warn' : 'error';
       this.#log[level]({ err: error, job: job.name }, 'a job failed; it will be run again');

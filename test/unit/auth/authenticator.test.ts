@@ -100,6 +100,25 @@ describe('a process that is told of a change', () => {
     expect(await outcome(bearer(token))).to.equal('Unauthorized');
   });
 
+  it('believes in nothing that it knew when changes may have been missed', async () => {
+    const { id, text } = await made();
+    const other = await made();
+    const decision = async () => (await authenticator.authenticate(NOTHING, ADDRESS)).decide('pull', NAME);
+    const { token } = await authenticator.giveToken(await secret(other.text), REQUEST);
+    const shown = await secret(text);
+    expect(await decision()).to.equal('challenge');
+    expect(await outcome(bearer(token))).to.equal('passed');
+    await revokeKey(database, id, UNHEARD);
+    await setVisibility(database, NAME, true, UNHEARD);
+    await revokeAllTokens(database, UNHEARD);
+    authenticator.onGap();
+    expect(await authenticator.isAlive(shown.identity)).to.equal(false);
+    expect(await decision()).to.equal('allowed');
+    expect(await outcome(bearer(token))).to.equal('Unauthorized');
+    await setVisibility(database, NAME, undefined, UNHEARD);
+    authenticator.onGap();
+  });
+
   it('gives no token to whom came with one, good or expired, nor to nobody where nothing is open', async () => {
     const { text } = await made();
     const access = await secret(text);

@@ -9,9 +9,11 @@ describe('the watch over access', () => {
   it('looks at the running requests at once when it is told of a change, and notes the last uses at its end', async () => {
     const events: string[] = [];
     let tell: (payload: string) => void = () => undefined;
+    let miss: () => void = () => undefined;
     const watching = await watchAccess(
       {
         onChange: (payload: string) => events.push(payload),
+        onGap: () => events.push('forgotten'),
         flushUses: async () => {
           events.push('noted');
         },
@@ -25,11 +27,16 @@ describe('the watch over access', () => {
         on: async (_channel: string, handle: (payload: string) => void) => {
           tell = handle;
         },
+        onGap: (handle) => {
+          miss = handle;
+        },
       } as Listener,
       createLog('silent'),
     );
     tell('key one');
     expect(events).to.deep.equal(['key one', 'swept']);
+    miss();
+    expect(events.at(-1), 'what may have been missed is believed no longer').to.equal('forgotten');
     await watching.stop();
     expect(events.at(-1)).to.equal('noted');
   });
