@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { clustered, clusteredMissing, stopClustered } from '../clients/support/clustered.js';
 import { findClient } from '../clients/support/scenario.js';
 import { type RunningRegistry, startWeighhouse } from '../clients/support/weighhouse.js';
 import { type Result, readReport } from './report.js';
@@ -82,10 +83,15 @@ async function main(): Promise<number> {
     console.log('not run: conformance: the program is not installed (npm run clients:install)');
     return process.env.REQUIRE_ALL === '1' ? 1 : 0;
   }
+  const missing = clusteredMissing();
+  if (missing) {
+    console.log(`not run: conformance on several nodes: ${missing}`);
+    return process.env.REQUIRE_ALL === '1' ? 1 : 0;
+  }
   const accepted = JSON.parse(await readFile(skipsFile, 'utf8')) as { name: string; reason: string }[];
   const acceptedNames = new Set(accepted.map(({ name }) => name));
   const total = { passed: 0, failed: 0, skipped: 0 };
-  for (const workers of [1, 2]) {
+  for (const workers of clustered ? [2] : [1, 2]) {
     const registry = await startWeighhouse({ workers });
     try {
       for (const profile of ['1.1', 'dev']) {
@@ -93,7 +99,10 @@ async function main(): Promise<number> {
         const unlisted = skipped.filter(({ name }) => !acceptedNames.has(name));
         for (const one of unlisted)
           console.log(`  not in spec/conformance-skips.json: ${one.name} ${one.complaints.join(' ')}`);
-        console.log(`${profile}, ${workers} worker(s): ${passed} passed, ${failed} failed, ${skipped.length} skipped`);
+        const nodes = clustered ? 'three nodes, each ' : '';
+        console.log(
+          `${profile}, ${nodes}${workers} worker(s): ${passed} passed, ${failed} failed, ${skipped.length} skipped`,
+        );
         total.passed += passed;
         total.failed += failed + unlisted.length;
         total.skipped += skipped.length - unlisted.length;
@@ -106,4 +115,4 @@ async function main(): Promise<number> {
   return total.failed === 0 ? 0 : 1;
 }
 
-process.exitCode = await main();
+process.exitCode = await main().finally(stopClustered);

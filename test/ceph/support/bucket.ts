@@ -6,6 +6,9 @@ import type { S3Options } from '../../../src/storage/s3/client.js';
 import type { PausePoint } from '../../../src/storage/segment-store.js';
 import type { Ceph } from './ceph.js';
 
+// Otherwise the SDK tells on stderr which Node its later versions need.
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
+
 const MiB = 1024 * 1024;
 
 /** A part of the bucket for one test. */

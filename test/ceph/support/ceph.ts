@@ -89,9 +89,15 @@ export class Ceph {
 
 let shared: Promise<Ceph> | undefined;
 
+/** Why there can be none here, if so. */
+export function cephMissing(): string | undefined {
+  return existsSync(PROGRAM) ? undefined : 'there is no ../shared/ceph/ceph-dev beside the checkout';
+}
+
 /** The cluster of this run; the test is skipped, or fails with REQUIRE_ALL=1, where there can be none. */
-export async function sharedCeph(context: Context): Promise<Ceph> {
-  if (!existsSync(PROGRAM)) notRun(context, 'Ceph', 'there is no ../shared/ceph/ceph-dev beside the checkout');
+export async function sharedCeph(context?: Context): Promise<Ceph> {
+  const missing = cephMissing();
+  if (missing && context) notRun(context, 'Ceph', missing);
   shared ??= Ceph.start();
   return await shared;
 }

@@ -1,4 +1,6 @@
 // One registry for the whole suite; a scenario keeps to repositories of its own.
+import { notRun } from '../../support/not-run.js';
+import { clusteredMissing, stopClustered } from './clustered.js';
 import { type RunningRegistry, startWeighhouse } from './weighhouse.js';
 
 let running: RunningRegistry | undefined;
@@ -19,12 +21,15 @@ function peer(): RunningRegistry | undefined {
 
 export const mochaHooks = {
   async beforeAll(this: Mocha.Context): Promise<void> {
-    this.timeout(180_000);
+    this.timeout(300_000);
+    const missing = clusteredMissing();
+    if (missing) notRun(this, 'clients on several nodes', missing);
     running = peer() ?? (await startWeighhouse());
   },
   async afterAll(this: Mocha.Context): Promise<void> {
     this.timeout(60_000);
     await running?.stop();
+    await stopClustered();
   },
 };
 

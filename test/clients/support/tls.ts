@@ -11,10 +11,13 @@ export const hostName = process.env.CLIENTS_NAME ?? '127.0.0.1';
 /** All addresses only where nobody else can reach them. */
 export const listenAddress = overTls ? '0.0.0.0' : '127.0.0.1';
 
+export const certificateFiles =
+  folder === undefined ? undefined : { cert: join(folder, 'registry.pem'), key: join(folder, 'registry.key') };
+
 export const registrySettings: Readonly<Record<string, string>> =
-  folder === undefined
+  certificateFiles === undefined
     ? {}
-    : { REGISTRY_TLS_CERT: join(folder, 'registry.pem'), REGISTRY_TLS_KEY: join(folder, 'registry.key') };
+    : { REGISTRY_TLS_CERT: certificateFiles.cert, REGISTRY_TLS_KEY: certificateFiles.key };
 
 /** By which programs in Go, Python and curl get to know the CA. */
 export const clientSettings: Readonly<Record<string, string>> = overTls

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../../support/server.js';
+import { clustered, startClustered } from './clustered.js';
 import { hostName, listenAddress, registrySettings, scheme } from './tls.js';
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url));
@@ -28,6 +29,7 @@ interface StartOptions {
 /** Starts the registry as a user would, on folders of its own, and waits until it answers. */
 export async function startWeighhouse(options: StartOptions = {}): Promise<RunningRegistry> {
   const { workers = 2, startSeconds = 120, environment = {} } = options;
+  if (clustered) return await startClustered(workers, environment);
   const data = await mkdtemp(join(tmpdir(), 'weighhouse-clients-'));
   // Started by root, PostgreSQL runs as another account; where that can't pass, its cluster would lie elsewhere and stay.
   await chmod(data, 0o711);
