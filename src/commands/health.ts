@@ -1,4 +1,6 @@
 import type { Queries } from '../database/connect.js';
+import { checkSchema } from '../database/migrate.js';
+import { newestMigration } from '../database/migrations.js';
 import { CHECKS, type CheckState, type HealthReport } from '../http/ops/health.js';
 import type { Log } from '../log.js';
 import { type Installation, installationOf, requireStoreOf } from '../registry/installation.js';
@@ -81,9 +83,17 @@ export class Health {
   }
 }
 
-/** Looks whether PostgreSQL answers. `found` is told what it says of the store. */
+/**
+ * Looks whether PostgreSQL answers, and whether its schema is still one that this version can work with. `found` is told
+ * what it says of the store.
+ */
 export function databaseCheck(queries: Queries, found: (installation: Installation) => void): () => Promise<void> {
-  return async () => found(await installationOf(queries));
+  // Now: a newer version may be put in the place of this one while it runs.
+  const knows = newestMigration();
+  return async () => {
+    found(await installationOf(queries));
+    await checkSchema(queries, await knows);
+  };
 }
 
 /**

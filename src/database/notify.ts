@@ -2,6 +2,10 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { Log } from '../log.js';
+import { newestMigration } from './migrations.js';
+
+/** What PostgreSQL lists such a connection as, followed by the newest migration that its process knows. */
+export const LISTENER = 'weighhouse listener';
 
 const RECONNECT_MS = 1_000;
 const CLOSE_MS = 1_000;
@@ -43,6 +47,8 @@ interface Held {
 
 /** Connects in the background and again after each loss. */
 export function listen(url: string, log: Log, watch: Watch = WATCH): Listener {
+  // Now: a newer version may be put in the place of this one while it runs.
+  const knows = newestMigration().catch(() => '');
   const handlers = new Map<string, (payload: string) => void>();
   const gaps: (() => void)[] = [];
   let held: Held | undefined;
@@ -76,7 +82,7 @@ export function listen(url: string, log: Log, watch: Watch = WATCH): Listener {
     if (closed || held) return;
     const client = new pg.Client({
       connectionString: url,
-      application_name: 'weighhouse listener',
+      application_name: `${LISTENER} ${await knows}`,
       keepAlive: true,
       connectionTimeoutMillis: watch.answerMs,
       query_timeout: watch.answerMs,

@@ -37,7 +37,7 @@ describe('the listening connection', () => {
   }
   const connections = async (): Promise<number[]> => {
     const rows = await database.query<{ pid: number }>(
-      `select pid from pg_stat_activity where application_name = 'weighhouse listener' and datname = current_database()`,
+      `select pid from pg_stat_activity where application_name like 'weighhouse listener%' and datname = current_database()`,
     );
     return rows.map(({ pid }) => pid);
   };

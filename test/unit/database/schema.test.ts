@@ -126,14 +126,16 @@ describe('the migrations', () => {
     }
   });
 
-  it('refuse a database that is newer than they are, and one that was changed after the fact', async () => {
+  it('refuse a database that needs a newer version, and one whose migrations were changed after the fact', async () => {
     const database = await createDatabase();
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();
     const refusal = () => failureOf(database.url);
     try {
-      await client.query(`insert into migrations (name, sha256) values ('9999_later.sql', 'x')`);
-      expect(await refusal()).to.match(/9999_later\.sql, which this older version/);
+      await client.query(`insert into migrations (name, sha256, needs) values ('9999_later.sql', 'x', '9999')`);
+      expect(await refusal()).to.match(
+        /9999_later\.sql, with which only versions of Weighhouse can work that know 9999/,
+      );
       await client.query(`delete from migrations where name = '9999_later.sql'`);
       await client.query(`update migrations set sha256 = 'x'`);
       expect(await refusal()).to.match(/0001_registry\.sql was changed/);
