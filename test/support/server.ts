@@ -42,6 +42,10 @@ export interface ServerOptions {
   readonly embedded?: boolean;
   /** Whether it serves HTTPS, with a certificate of a private CA; TEST_TLS=1 lets the whole suite do so. */
   readonly tls?: boolean;
+  /** Another version's folder, compiled; this checkout otherwise. */
+  readonly root?: string;
+  /** For Node, before the program. */
+  readonly nodeOptions?: readonly string[];
 }
 
 export interface TestServer {
@@ -131,7 +135,7 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     REGISTRY_DATABASE_POOL: process.env.TEST_DATABASE_POOL ?? '',
     ...options.environment,
   };
-  const server = new Server(folder, `127.0.0.1:${port}`, environment, database, authority);
+  const server = new Server(folder, `127.0.0.1:${port}`, environment, database, authority, options);
   try {
     await server.start();
   } catch (error) {
@@ -153,6 +157,7 @@ class Server implements TestServer {
     readonly environment: Readonly<Record<string, string>>,
     readonly database: TestDatabase | undefined,
     readonly authority: PrivateAuthority | undefined,
+    readonly options: Pick<ServerOptions, 'root' | 'nodeOptions'>,
   ) {
     if (authority) authorities.set(host, authority.pem);
     this.url = `${authority ? 'https' : 'http'}://${host}`;
@@ -165,8 +170,9 @@ class Server implements TestServer {
 
   async start(): Promise<void> {
     const { PATH = '', HOME = '' } = process.env;
-    const child = spawn(process.execPath, [join(ROOT, 'bin/weighhouse.js'), 'serve'], {
-      cwd: ROOT,
+    const { root = ROOT, nodeOptions = [] } = this.options;
+    const child = spawn(process.execPath, [...nodeOptions, join(root, 'bin/weighhouse.js'), 'serve'], {
+      cwd: root,
       env: { PATH, HOME, ...this.environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
