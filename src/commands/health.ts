@@ -98,10 +98,17 @@ export function databaseCheck(queries: Queries, found: (installation: Installati
 
 /**
  * Looks whether the store can be read and is the one that the database's nodes share, by what the database was last
- * `known` to say: that it is out now is not the store's fault.
+ * `known` to say: that it is out now is not the store's fault. Then `probe` tries it.
  */
-export function storageCheck(store: SegmentStore, known: () => Installation): () => Promise<void> {
-  return async () => await requireStoreOf(known(), store);
+export function storageCheck(
+  store: SegmentStore,
+  known: () => Installation,
+  probe: () => Promise<void>,
+): () => Promise<void> {
+  return async () => {
+    await requireStoreOf(known(), store);
+    await probe();
+  };
 }
 
 /** Looks whether at least `freeBytes` are free in the file system of `folder`, and files can be made. `found` is told. */

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import type { Config } from '../config.js';
 import { connect, type Database } from '../database/connect.js';
 import { Connections } from '../http/connections.js';
@@ -5,7 +6,7 @@ import { createOpsApp } from '../http/ops/app.js';
 import { createHttpServer } from '../http/server.js';
 import type { Log } from '../log.js';
 import { installationOf } from '../registry/installation.js';
-import type { Room } from '../storage/folder-check.js';
+import { probeFolder, type Room } from '../storage/folder-check.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 import { databaseCheck, diskCheck, Health, storageCheck } from './health.js';
 import { addressError } from './listen-address.js';
@@ -86,9 +87,11 @@ export class Operations {
         installation = now;
       }),
     );
+    // A bucket is asked over the network for its marker; a folder may be remembered.
+    const probe = storage === 's3' ? () => Promise.resolve() : () => probeFolder(filesystemRoot, hostname());
     this.#health.watch(
       'storage',
-      storageCheck(store, () => installation),
+      storageCheck(store, () => installation, probe),
     );
     const found = (room: Room) => {
       this.#room = room;

@@ -21,6 +21,24 @@ export async function roomOf(folder: string): Promise<Room> {
 }
 
 /**
+ * Writes a byte, in a file of the name, and waits until it is durable: what hangs for others hangs here too, whatever of
+ * the folder this node remembers. No room is not what it looks for.
+ */
+export async function probeFolder(root: string, name: string): Promise<void> {
+  try {
+    const file = await open(join(root, `weighhouse.probe.${name}`), 'w', 0o640);
+    try {
+      await file.write('.');
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (!isFull(error)) throw error;
+  }
+}
+
+/**
  * Tries in the folder, which is made if it is not there, all that the store relies on: files that are made once, written
  * at any place, synced, linked, renamed, read while they are removed; folders that are synced; long names. Whether what is
  * synced outlives a power cut only the power cut tells.
@@ -39,9 +57,8 @@ export async function checkFolder(root: string): Promise<boolean> {
     await tryFiles(place, tried);
     return true;
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
     // Not a fault of the file system: what is there can be read, and room can be made, by a registry that runs.
-    if (code === 'ENOSPC' || code === 'EDQUOT') return false;
+    if (isFull(error)) return false;
     throw new Error(`the folder ${root} can't hold blobs: ${what}`, { cause: error });
   } finally {
     await rm(place, { recursive: true, force: true }).catch(() => undefined);
@@ -103,4 +120,9 @@ async function exists(attempt: Promise<unknown>): Promise<void> {
     throw error;
   }
   throw new Error('it was not refused');
+}
+
+function isFull(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code;
+  return code === 'ENOSPC' || code === 'EDQUOT';
 }

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { isFailure, type RegistryError } from '../../src/errors.js';
 import { removalsJob } from '../../src/gc/removals.js';
-import { checkMarkers } from '../../src/registry/installation.js';
+import { adoptStore } from '../../src/registry/installation.js';
 import { S3Bucket } from '../../src/storage/s3/bucket.js';
 import type { SegmentKey } from '../../src/storage/segment-store.js';
 import {
@@ -54,7 +54,7 @@ describe('segments in a bucket whose writer is gone', () => {
     place = placeIn(ceph);
     closing = [];
     const { store } = openStore(place);
-    await checkMarkers(site.open().database, store);
+    await adoptStore(site.open().database, store);
     store.close();
   });
   afterEach(async () => {

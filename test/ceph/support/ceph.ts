@@ -1,7 +1,7 @@
 // A real Ceph on loopback for a run, started by ../shared/ceph/ceph-dev beside the checkout when the first test wants it.
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -63,6 +63,13 @@ export class Ceph {
     await this.#call('up', this.folder);
   }
 
+  /** Mounts CephFS, too. @returns where. */
+  async upWithFolder(): Promise<string> {
+    this.environment.CEPHFS = '1';
+    await this.up();
+    return join(this.folder, 'cephfs');
+  }
+
   async killOsd(): Promise<void> {
     await this.#call('kill-osd', '0', this.folder);
   }
@@ -88,6 +95,42 @@ export class Ceph {
 }
 
 let shared: Promise<Ceph> | undefined;
+let mounts: Promise<Mounts> | undefined;
+
+/** CephFS as two machines see it: each mount is a client of Ceph with a cache of its own. */
+export interface Mounts {
+  readonly ceph: Ceph;
+  readonly first: string;
+  readonly second: string;
+}
+
+/** Both mounts of this run's cluster; the test is skipped, or fails with REQUIRE_ALL=1, where there can be none. */
+export async function sharedMounts(context: Context): Promise<Mounts> {
+  if (process.getuid?.() !== 0) notRun(context, 'CephFS', 'mounting it needs root');
+  if (!existsSync('/dev/fuse')) notRun(context, 'CephFS', 'there is no /dev/fuse');
+  const ceph = await sharedCeph(context);
+  mounts ??= mountTwice(ceph);
+  return await mounts;
+}
+
+async function mountTwice(ceph: Ceph): Promise<Mounts> {
+  const first = await ceph.upWithFolder();
+  const second = resolve(ceph.folder, '../second');
+  await mkdir(second);
+  const files = ['--log-file', resolve(ceph.folder, '../second.log'), '--admin-socket', ''];
+  const conf = ['-c', join(ceph.folder, 'ceph.conf'), '--name', 'client.second'];
+  // It goes to the background when it is mounted.
+  await run('ceph-fuse', [second, ...conf, ...files]);
+  return { ceph, first, second };
+}
+
+async function unmountSecond(): Promise<void> {
+  const mounted = await mounts?.catch(() => undefined);
+  if (!mounted) return;
+  // An OSD that a test left dead would let it hang.
+  await mounted.ceph.startOsd();
+  await run('umount', [mounted.second]);
+}
 
 /** Why there can be none here, if so. */
 export function cephMissing(): string | undefined {
@@ -104,5 +147,6 @@ export async function sharedCeph(context?: Context): Promise<Ceph> {
 
 /** After the last test. */
 export async function stopCeph(): Promise<void> {
+  await unmountSecond();
   await (await shared?.catch(() => undefined))?.wipe();
 }
