@@ -22,6 +22,10 @@ export interface NginxOptions {
   readonly blobs?: string;
   /** Whether it serves HTTPS, with a certificate of a private CA; the default. */
   readonly tls?: boolean;
+  /** Files of another certificate and its key, for HTTPS. */
+  readonly certificate?: { readonly cert: string; readonly key: string } | undefined;
+  /** Where it listens; 127.0.0.1. */
+  readonly address?: string;
 }
 
 export interface TestNginx {
@@ -42,10 +46,12 @@ export function isNginxThere(): boolean {
 }
 
 /** Starts nginx; resolves when it listens, whatever the nodes do. */
-export async function startNginx({ nodes, blobs, tls = true }: NginxOptions): Promise<TestNginx> {
+export async function startNginx(options: NginxOptions): Promise<TestNginx> {
+  const { nodes, blobs, tls = true, address = '127.0.0.1' } = options;
   const folder = await mkdtemp(join(tmpdir(), 'weighhouse-nginx-'));
   await chmod(folder, 0o755);
-  const host = `127.0.0.1:${await freePort()}`;
+  const port = await freePort();
+  const host = `127.0.0.1:${port}`;
   let child: ChildProcess | undefined;
   const log = () => readFile(join(folder, 'error.log'), 'utf8').catch(() => '');
 
@@ -59,15 +65,15 @@ export async function startNginx({ nodes, blobs, tls = true }: NginxOptions): Pr
   }
 
   try {
-    const authority = tls ? await PrivateAuthority.make(folder) : undefined;
-    const certificate = await authority?.issue();
+    const authority = tls && !options.certificate ? await PrivateAuthority.make(folder) : undefined;
+    const certificate = options.certificate ?? (await authority?.issue());
     await mkdir(join(folder, 'weighhouse'));
     for (const name of ['nginx.conf', 'weighhouse.conf']) await copyFile(join(SHIPPED, name), join(folder, name));
     // The lines of the nodes as they are shipped, with other addresses.
     const [line = ''] = /^server .*$/m.exec(await readFile(join(SHIPPED, 'weighhouse', 'nodes.conf'), 'utf8')) ?? [];
     const lines = nodes.map((node) => line.replace(/^server \S+/, `server ${node}`));
     await writeFile(join(folder, 'weighhouse', 'nodes.conf'), `${lines.join('\n')}\n`);
-    const place = [`listen ${host}${certificate ? ' ssl' : ''} backlog=1024;`];
+    const place = [`listen ${address}:${port}${certificate ? ' ssl' : ''} backlog=1024;`];
     if (certificate) place.push(`ssl_certificate ${certificate.cert};`, `ssl_certificate_key ${certificate.key};`);
     place.push(`set $weighhouse_blobs ${blobs ?? join(folder, 'no-blobs')}/;`);
     await writeFile(join(folder, 'weighhouse', 'server.conf'), `${place.join('\n')}\n`);
@@ -80,7 +86,7 @@ export async function startNginx({ nodes, blobs, tls = true }: NginxOptions): Pr
       said = `${said}${text}`.slice(-10_000);
     });
     if (authority) trustAt(host, authority.pem);
-    const url = `${authority ? 'https' : 'http'}://${host}`;
+    const url = `${certificate ? 'https' : 'http'}://${host}`;
     const running = child;
     await until('nginx listens', async () => {
       if (running.exitCode !== null) throw new Error(`nginx ended at its start:\n${said}${await log()}`);

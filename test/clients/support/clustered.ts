@@ -17,7 +17,12 @@ export async function startClustered(
   workers: number,
   environment: Readonly<Record<string, string>>,
 ): Promise<RunningRegistry> {
-  const cluster = await Cluster.start({ workers, environment, listenAddress, certificate: certificateFiles });
+  const cluster = await Cluster.start({
+    workers,
+    environment,
+    address: listenAddress,
+    certificate: certificateFiles,
+  });
   const host = `${hostName}:${cluster.host.split(':')[1]}`;
   return { host, url: `${scheme}://${host}`, user: 'admin', key: ADMIN_KEY, stop: () => cluster.dispose() };
 }

@@ -5,9 +5,9 @@ import { empty, placeIn, settingsOf } from '../../ceph/support/bucket.js';
 import { type Ceph, cephMissing, sharedCeph } from '../../ceph/support/ceph.js';
 import { Gateway } from '../../ceph/support/gateway.js';
 import { notRun } from '../../support/not-run.js';
-import { freePort, startServer, type TestServer } from '../../support/server.js';
+import { isNginxThere, NGINX, type NginxOptions, startNginx, type TestNginx } from '../../support/nginx.js';
+import { startServer, type TestServer } from '../../support/server.js';
 import { ClusterDatabase } from './database.js';
-import { Nginx, type NginxOptions, nginxMissing } from './nginx.js';
 
 export interface ClusterOptions {
   readonly nodes?: number;
@@ -17,7 +17,8 @@ export interface ClusterOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Whether each node reaches the gateway of Ceph through one of its own, that sees and counts. */
   readonly watched?: boolean;
-  readonly listenAddress?: string;
+  /** Where nginx listens, and with which certificate; plain HTTP without. */
+  readonly address?: string;
   readonly certificate?: NginxOptions['certificate'];
 }
 
@@ -29,7 +30,7 @@ export interface Node {
 
 /** Why there can be no cluster here, if so. */
 export function clusterMissing(): string | undefined {
-  return cephMissing() ?? nginxMissing();
+  return cephMissing() ?? (isNginxThere() ? undefined : `${NGINX} is not there`);
 }
 
 /** For a hook: skips the tests, or fails with REQUIRE_ALL=1, where there can be no cluster. */
@@ -44,9 +45,7 @@ export class Cluster {
     readonly place: S3Options,
     readonly database: ClusterDatabase,
     readonly nodes: readonly Node[],
-    readonly nginx: Nginx,
-    /** `127.0.0.1:port` of nginx. */
-    readonly host: string,
+    readonly nginx: TestNginx,
   ) {}
 
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
@@ -55,24 +54,24 @@ export class Cluster {
     const undo: (() => Promise<unknown>)[] = [() => database.dispose()];
     try {
       const nodes = await startNodes(options, ceph, place, database, undo);
-      const port = await freePort();
-      const { listenAddress = '127.0.0.1', certificate } = options;
+      const { address = '127.0.0.1', certificate } = options;
       const hosts = nodes.map(({ server }) => server.host);
-      const nginx = await Nginx.start({ listen: `${listenAddress}:${port}`, nodes: hosts, certificate });
-      return new Cluster(ceph, place, database, nodes, nginx, `127.0.0.1:${port}`);
+      const nginx = await startNginx({ nodes: hosts, address, certificate, tls: certificate !== undefined });
+      return new Cluster(ceph, place, database, nodes, nginx);
     } catch (error) {
       for (const step of undo.reverse()) await step().catch(() => undefined);
       throw error;
     }
   }
 
-  get url(): string {
-    return this.database.url;
+  /** `127.0.0.1:port` of nginx. */
+  get host(): string {
+    return this.nginx.host;
   }
 
   /** Stops everything but Ceph, where nothing is left of it. @throws when a node warned of something. */
   async dispose(): Promise<void> {
-    await this.nginx.stop();
+    await this.nginx.dispose();
     const ended = await Promise.allSettled(this.nodes.map(({ server }) => server.dispose()));
     for (const { gateway } of this.nodes) await gateway?.close();
     await empty(this.place);
