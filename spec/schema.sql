@@ -197,6 +197,13 @@ create table removals (
   queued_at timestamp with time zone default now() not null
 );
 
+create table replacements (
+  digest text collate "C" not null,
+  body bigint not null,
+  replaces bigint not null,
+  touched_at timestamp with time zone default now() not null
+);
+
 create table repositories (
   id bigint generated always as identity not null,
   name text collate "C" not null,
@@ -293,6 +300,7 @@ alter table orphans add constraint orphans_pk PRIMARY KEY (key);
 alter table records add constraint records_pk PRIMARY KEY (id);
 alter table releases add constraint releases_pk PRIMARY KEY (id);
 alter table removals add constraint removals_pk PRIMARY KEY (key);
+alter table replacements add constraint replacements_pk PRIMARY KEY (digest);
 alter table repositories add constraint repositories_pk PRIMARY KEY (id);
 alter table repository_blobs add constraint repository_blobs_pk PRIMARY KEY (repository, digest);
 alter table reviews add constraint reviews_pk PRIMARY KEY (id);
@@ -352,6 +360,7 @@ alter table releases add constraint releases_size_bytes_check CHECK ((size_bytes
 alter table releases add constraint releases_status CHECK ((status = ANY (ARRAY['draft'::text, 'published'::text, 'deprecated'::text, 'withdrawn'::text])));
 alter table releases add constraint releases_tag_check CHECK (((length(tag) >= 1) AND (length(tag) <= 128)));
 alter table releases add constraint releases_version_check CHECK ((length(version) <= 128));
+alter table replacements add constraint replacements_body_one UNIQUE (body);
 alter table repositories add constraint repositories_name UNIQUE (name);
 alter table repositories add constraint repositories_name_check CHECK ((length(name) <= 255));
 alter table reviews add constraint reviews_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'manifest'::text])));
@@ -380,6 +389,7 @@ alter table manifest_references add constraint manifest_references_manifest FORE
 alter table manifests add constraint manifests_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table models add constraint models_repository FOREIGN KEY (repository_id) REFERENCES repositories(id);
 alter table releases add constraint releases_model FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE;
+alter table replacements add constraint replacements_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table repository_blobs add constraint repository_blobs_blob FOREIGN KEY (digest) REFERENCES blobs(digest);
 alter table repository_blobs add constraint repository_blobs_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table segments add constraint segments_body FOREIGN KEY (body) REFERENCES bodies(id);

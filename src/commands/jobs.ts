@@ -1,5 +1,7 @@
+import { statfs } from 'node:fs/promises';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
+import { abandonedJob, compactionJob, type CompactionObserver } from '../gc/compaction.js';
 import { expiryJob, revokedJob } from '../gc/expiry.js';
 import type { Job } from '../gc/jobs.js';
 import { orphansJob } from '../gc/orphans.js';
@@ -13,8 +15,15 @@ import { Blobs } from '../registry/blobs.js';
 import type { RecordStore } from '../storage/record-store.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 
-/** Everything that runs in the background. */
-export function jobsOf(config: Config, database: Database, store: SegmentStore, records: RecordStore, log: Log): Job[] {
+/** Everything that runs in the background. `compaction` is told of what that does. */
+export function jobsOf(
+  config: Config,
+  database: Database,
+  store: SegmentStore,
+  records: RecordStore,
+  log: Log,
+  compaction: CompactionObserver,
+): Job[] {
   const everyMs = config.jobInterval * 1000;
   const pause = () => undefined;
   const blobs = new Blobs({ database, store, observers: [], pause, storageTimeoutSeconds: config.storageTimeout });
@@ -27,5 +36,30 @@ export function jobsOf(config: Config, database: Database, store: SegmentStore, 
     answersJob(database, everyMs),
     sealJob(database, config.auditSealInterval * 1000),
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
+    abandonedJob(database, everyMs, config.readGrace),
+    ...(config.compactionRate === 0
+      ? []
+      : [
+          compactionJob({
+            database,
+            store,
+            log,
+            pause,
+            observer: compaction,
+            everyMs: config.compactionInterval * 1000,
+            bytesPerSecond: config.compactionRate,
+            // Nobody is sent to smaller ones.
+            minBytes: Number.isFinite(config.redirect) ? config.redirect : 0,
+            readGraceSeconds: config.readGrace,
+            hasRoom: (bytes) => hasRoom(config, bytes),
+          }),
+        ]),
   ];
+}
+
+/** Whether health does not suffer from so many bytes more; of a bucket nobody can tell. */
+async function hasRoom(config: Config, bytes: number): Promise<boolean> {
+  if (config.storage === 's3') return true;
+  const { bavail, bsize } = await statfs(config.filesystemRoot);
+  return bavail * bsize - bytes >= config.healthFreeBytes;
 }

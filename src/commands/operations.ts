@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { Config } from '../config.js';
+import type { CompactionObserver } from '../gc/compaction.js';
 import { connect, type Database } from '../database/connect.js';
 import { Connections } from '../http/connections.js';
 import { createOpsApp } from '../http/ops/app.js';
@@ -11,6 +12,7 @@ import type { SegmentStore } from '../storage/segment-store.js';
 import { databaseCheck, diskCheck, Health, storageCheck } from './health.js';
 import { addressError } from './listen-address.js';
 import { GatheredMetrics } from './metrics-gathered.js';
+import { compactionMetrics } from './metrics-compaction.js';
 import { nodeMetrics } from './metrics-node.js';
 import { readVersion } from './version.js';
 
@@ -26,6 +28,8 @@ export class Operations {
   readonly #log: Log;
   readonly #health: Health;
   readonly #metrics: GatheredMetrics;
+  /** Counts what compaction does, where this node runs it. */
+  readonly compaction: CompactionObserver;
   #connections: Connections | undefined;
   #database: Database | undefined;
   #room: Room | undefined;
@@ -37,6 +41,7 @@ export class Operations {
     const health = new Health({ version, limitMs: config.healthTimeout * 1000, draining, log });
     this.#health = health;
     this.#metrics = new GatheredMetrics(config.workers, { 'health of the node': () => health.report() });
+    this.compaction = compactionMetrics(this.#metrics.registry);
     nodeMetrics(this.#metrics.registry, {
       version,
       health,

@@ -7,8 +7,8 @@ export interface Job {
   readonly name: string;
   /** Milliseconds from the end of one run to the start of the next. */
   readonly everyMs: number;
-  /** Does a batch. @returns whether there is more to do at once. */
-  run(): Promise<boolean>;
+  /** Does a batch. @param stopping ends one that takes long. @returns whether there is more to do at once. */
+  run(stopping?: AbortSignal): Promise<boolean>;
 }
 
 /** Runs the jobs of which this process holds the lock: one process of the cluster runs each. */
@@ -17,7 +17,7 @@ export class Jobs {
   readonly #log: Log;
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #running = new Set<Promise<void>>();
-  #stopped = false;
+  readonly #stopping = new AbortController();
 
   constructor(jobs: readonly Job[], listener: Listener, log: Log) {
     this.#listener = listener;
@@ -27,7 +27,7 @@ export class Jobs {
   }
 
   #schedule(job: Job, ms: number): void {
-    if (this.#stopped) return;
+    if (this.#stopping.signal.aborted) return;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       const run = this.#run(job);
@@ -43,8 +43,9 @@ export class Jobs {
   async #run(job: Job): Promise<void> {
     try {
       // Asked before each batch: a process that stood still may have lost it to another.
-      while (!this.#stopped && (await this.#listener.tryLock(`job ${job.name}`))) {
-        if (!(await job.run())) return;
+      const { signal } = this.#stopping;
+      while (!signal.aborted && (await this.#listener.tryLock(`job ${job.name}`))) {
+        if (!(await job.run(signal))) return;
         this.#log.debug({ job: job.name }, 'more to do');
       }
     } catch (error) {
@@ -55,7 +56,7 @@ export class Jobs {
 
   /** Starts no further batch and waits for those that run. */
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#stopping.abort(new Error('the process stops'));
     for (const timer of this.#timers) clearTimeout(timer);
     await Promise.all(this.#running);
   }

@@ -11,7 +11,7 @@ import {
   type SegmentKey,
   type SegmentStore,
 } from '../storage/segment-store.js';
-import { isRagged, readBody, SEGMENTS_JSON, type Segment } from './bodies.js';
+import { readBody, SEGMENTS_JSON, type Segment, wholeSegment } from './bodies.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
 import { ensureRepository } from './repositories.js';
 
@@ -73,8 +73,7 @@ export class Blobs {
   /** What GET needs, by one query. @throws 'BlobUnknown', 'BlobDamaged' */
   async getOpenable(repository: RepositoryName, digest: Digest): Promise<OpenableBlob> {
     const row = await this.#row(repository, digest);
-    const [only, ...others] = row.segments;
-    const wholeObject = only && others.length === 0 && !isRagged(only) ? only.key : undefined;
+    const wholeObject = wholeSegment(row.segments)?.key;
     const { store } = this.#options;
     const urlFor =
       wholeObject && isRedirecting(store)

@@ -18,8 +18,14 @@ export const SEGMENTS_JSON = `coalesce((select json_agg(json_build_object('id', 
   'objectSize', s.object_size, 'state', s.state) order by s.position) from segments s where s.body = b.body and s.position is not null), '[]')`;
 
 /** Whether the segment's object may hold more than its row names: then only the registry may read it. */
-export function isRagged(segment: Segment): boolean {
+function isRagged(segment: Segment): boolean {
   return segment.objectSize !== segment.length;
+}
+
+/** The segment that is all of its body, and its object nothing but that: then others than the registry may read it. */
+export function wholeSegment(segments: readonly Segment[]): Segment | undefined {
+  const [only, ...others] = segments;
+  return only && others.length === 0 && !isRagged(only) ? only : undefined;
 }
 
 /**

@@ -26,6 +26,22 @@ export const backgroundSettings = {
     365 * DAY,
     'How long the bytes of a replaced or collected blob stay for downloads that are reading them.',
   ),
+  compactionRate: integer(
+    'REGISTRY_COMPACTION_RATE',
+    0,
+    'bytes a second',
+    0,
+    Number.MAX_SAFE_INTEGER,
+    'How fast blobs that arrived in several pieces are made one object each, so that REGISTRY_REDIRECT and REGISTRY_X_ACCEL_PREFIX apply to them (and their digests are checked on the way): so many bytes are read and written again, in the whole cluster. Until REGISTRY_READ_GRACE is over they take their room twice. 0: not at all.',
+  ),
+  compactionInterval: integer(
+    'REGISTRY_COMPACTION_INTERVAL',
+    3600,
+    'seconds',
+    1,
+    365 * DAY,
+    'How often all blobs are looked through for such.',
+  ),
   recordInterval: integer(
     'REGISTRY_RECORD_INTERVAL',
     5,

@@ -6,10 +6,12 @@ import { bodyOf, Site } from '../support/rooms.js';
 import {
   begin,
   bytesOf,
+  compactorOf,
   EagerStore,
   NAME,
   outcome,
   push,
+  pushChunks,
   read,
   removalRows,
   sha256,
@@ -109,6 +111,23 @@ describe('a database that goes away', () => {
     expect(await removalRows(rooms)).to.have.length(0);
     await rooms.registry.uploads.finish(target, DIGEST, bodyOf([BYTES]));
     expect(await read(rooms, DIGEST)).to.deep.equal(BYTES);
+  });
+
+  it('a compaction of which nobody knows whether it was committed gives nothing up that it may have named', async () => {
+    const rooms = site.open({ url: way.url, pool: 1 });
+    const chunks = [bytesOf(200_000, 1), bytesOf(100_000, 2)];
+    const digest = await pushChunks(rooms, chunks);
+    const held = rooms.pauses.hold('compaction:in-swap');
+    const compaction = outcome(compactorOf(rooms).run());
+    await held.reached;
+    const lost = way.cut();
+    held.release();
+    await lost;
+    expect(await compaction).to.equal('Unavailable');
+    const blob = await rooms.registry.blobs.getOpenable(NAME, digest);
+    expect(blob.wholeObject).to.be.a('string');
+    expect((await removalRows(rooms)).map(({ key }) => key)).not.to.include(blob.wholeObject);
+    expect(await read(rooms, digest)).to.deep.equal(Buffer.concat(chunks));
   });
 
   it('a transaction whose connection fails in the middle is undone, and the next one has a new connection', async () => {

@@ -1,10 +1,9 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { newSegmentKey } from '../../src/storage/segment-store.js';
-import { bodyOf, type Rooms, Site } from '../support/rooms.js';
+import { type Rooms, Site } from '../support/rooms.js';
 import { until } from './support/processes.js';
-import { begin, bytesOf, NAME, outcome, read, sha256 } from './races-scene.js';
+import { bytesOf, compactorOf, NAME, outcome, pushChunks, read, sha256 } from './races-scene.js';
 
 const MiB = 1024 * 1024;
 
@@ -19,34 +18,17 @@ describe('a reader of a blob whose bytes move', () => {
   beforeEach(async () => {
     site = await Site.make();
     rooms = site.open();
-    const target = await begin(rooms);
-    await rooms.registry.uploads.append(target, bodyOf([FIRST]));
-    await rooms.registry.uploads.append(target, bodyOf([SECOND], { from: FIRST.length }));
-    await rooms.registry.uploads.finish(target, DIGEST, undefined);
+    await pushChunks(rooms, [FIRST, SECOND]);
   });
 
   afterEach(async () => await site.dispose());
 
-  /** What compaction does: a new body of one segment takes the place of the old one, whose files go. */
+  /** A new body of one segment takes the place of the old one, whose files go at once. */
   async function compact(): Promise<void> {
-    const key = newSegmentKey('00000000-0000-4000-8000-000000000000', 1);
-    const segment = await rooms.store.begin(key);
-    await segment.write(
-      (async function* () {
-        yield WHOLE;
-      })(),
-      new AbortController().signal,
-      { passed: () => undefined, boundary: () => undefined, durable: () => Promise.resolve() },
-    );
-    await segment.seal(() => Promise.resolve());
-    await segment.close();
     const old = await rooms.database.query<{ key: string }>('select key from segments');
-    await rooms.database.query(
-      `with made as (insert into bodies default values returning id),
-            grown as (insert into segments (body, position, key, length, object_size) select id, 0, $1, $2, $2 from made)
-       update blobs set body = made.id from made`,
-      [key, WHOLE.length],
-    );
+    const compactor = compactorOf(rooms);
+    await compactor.run();
+    expect(compactor.outcomes).to.deep.equal(['done']);
     for (const { key } of old) await rm(join(site.root, key));
   }
 

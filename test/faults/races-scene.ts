@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { type Failure, RegistryError } from '../../src/errors.js';
 import { type Digest, digestOf } from '../../src/oci/digest.js';
+import { type CompactionOptions, type CompactionOutcome, compactionJob } from '../../src/gc/compaction.js';
+import type { Job } from '../../src/gc/jobs.js';
 import type { RepositoryName } from '../../src/oci/name.js';
 import type { FilesystemStore } from '../../src/storage/filesystem.js';
 import type {
@@ -15,6 +17,7 @@ import type {
   SegmentStore,
   WriteProgress,
 } from '../../src/storage/segment-store.js';
+import { silent } from '../support/postgres.js';
 import { ACTOR, bodyOf, repository, type Rooms } from '../support/rooms.js';
 
 export const NAME = repository('team/model');
@@ -49,6 +52,42 @@ export async function push(rooms: Rooms, bytes: Uint8Array, name: RepositoryName
   const digest = sha256(bytes);
   await rooms.registry.uploads.finish(await begin(rooms, name), digest, bodyOf([bytes]));
   return digest;
+}
+
+/** Pushes a blob in chunks, each a segment of its own if none of them is larger than those before. */
+export async function pushChunks(
+  rooms: Rooms,
+  chunks: readonly Buffer[],
+  name: RepositoryName = NAME,
+): Promise<Digest> {
+  const target = await begin(rooms, name);
+  let from = 0;
+  for (const chunk of chunks) from = await rooms.registry.uploads.append(target, bodyOf([chunk], { from }));
+  const digest = sha256(...chunks);
+  await rooms.registry.uploads.finish(target, digest, undefined);
+  return digest;
+}
+
+/** The compactor of a process; `outcomes` are how its compactions ended. */
+export function compactorOf(
+  rooms: Rooms & { store: SegmentStore },
+  options: Partial<CompactionOptions> = {},
+): Job & { readonly outcomes: CompactionOutcome[] } {
+  const outcomes: CompactionOutcome[] = [];
+  const job = compactionJob({
+    database: rooms.database,
+    store: rooms.store,
+    log: silent,
+    pause: rooms.pauses.point,
+    observer: { passed: () => undefined, ended: (outcome) => outcomes.push(outcome) },
+    everyMs: 1_000,
+    bytesPerSecond: Number.MAX_SAFE_INTEGER,
+    minBytes: 0,
+    readGraceSeconds: 60,
+    hasRoom: () => Promise.resolve(true),
+    ...options,
+  });
+  return { ...job, outcomes };
 }
 
 /** 'done', or the failure with which it ends. */

@@ -1,0 +1,27 @@
+import { Counter, type Registry } from 'prom-client';
+import { COMPACTION_OUTCOMES, type CompactionObserver } from '../gc/compaction.js';
+import { counter } from './metrics-process.js';
+
+/** The metrics of compaction, which one node of the cluster runs at a time. @returns what is to be told of it. */
+export function compactionMetrics(registry: Registry): CompactionObserver {
+  let passed = 0;
+  counter(
+    registry,
+    'weighhouse_compacted_bytes_total',
+    'Bytes that compaction has read, hashed and written.',
+    () => passed,
+  );
+  const ended = new Counter({
+    name: 'weighhouse_compactions_total',
+    help: 'Blobs of which compaction was to make one object, by how that ended; "damaged": their bytes do not match their digest.',
+    labelNames: ['outcome'],
+    registers: [registry],
+  });
+  for (const outcome of COMPACTION_OUTCOMES) ended.inc({ outcome }, 0);
+  return {
+    passed: (bytes) => {
+      passed += bytes;
+    },
+    ended: (outcome) => ended.inc({ outcome }),
+  };
+}
