@@ -1,4 +1,3 @@
-import { statfs } from 'node:fs/promises';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 import { abandonedJob, compactionJob, type CompactionObserver } from '../gc/compaction.js';
@@ -12,6 +11,7 @@ import { factsJob } from '../metadata/facts-job.js';
 import { answersJob } from '../metadata/idempotency.js';
 import { sealJob } from '../metadata/seals.js';
 import { Blobs } from '../registry/blobs.js';
+import { roomOf } from '../storage/folder-check.js';
 import type { RecordStore } from '../storage/record-store.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 
@@ -60,6 +60,6 @@ export function jobsOf(
 /** Whether health does not suffer from so many bytes more; of a bucket nobody can tell. */
 async function hasRoom(config: Config, bytes: number): Promise<boolean> {
   if (config.storage === 's3') return true;
-  const { bavail, bsize } = await statfs(config.filesystemRoot);
-  return bavail * bsize - bytes >= config.healthFreeBytes;
+  const { free } = await roomOf(config.filesystemRoot);
+  return free - bytes >= config.healthFreeBytes;
 }

@@ -43,7 +43,10 @@ export function targetOf(id: string, name: RepositoryName = NAME) {
 }
 
 /** Opens a session. */
-export async function begin(rooms: Rooms, name: RepositoryName = NAME): Promise<ReturnType<typeof targetOf>> {
+export async function begin(
+  rooms: Pick<Rooms, 'registry'>,
+  name: RepositoryName = NAME,
+): Promise<ReturnType<typeof targetOf>> {
   return targetOf(await rooms.registry.uploads.create(name, 'sha256', ACTOR), name);
 }
 
@@ -56,7 +59,7 @@ export async function push(rooms: Rooms, bytes: Uint8Array, name: RepositoryName
 
 /** Pushes a blob in chunks, each a segment of its own if none of them is larger than those before. */
 export async function pushChunks(
-  rooms: Rooms,
+  rooms: Pick<Rooms, 'registry'>,
   chunks: readonly Buffer[],
   name: RepositoryName = NAME,
 ): Promise<Digest> {
@@ -70,7 +73,7 @@ export async function pushChunks(
 
 /** The compactor of a process; `outcomes` are how its compactions ended. */
 export function compactorOf(
-  rooms: Rooms & { store: SegmentStore },
+  rooms: Pick<Rooms, 'database' | 'pauses'> & { store: SegmentStore },
   options: Partial<CompactionOptions> = {},
 ): Job & { readonly outcomes: CompactionOutcome[] } {
   const outcomes: CompactionOutcome[] = [];
@@ -138,7 +141,11 @@ export function stall() {
   };
 }
 
-export async function read(rooms: Rooms, digest: Digest, name: RepositoryName = NAME): Promise<Buffer> {
+export async function read(
+  rooms: Pick<Rooms, 'registry'>,
+  digest: Digest,
+  name: RepositoryName = NAME,
+): Promise<Buffer> {
   const blob = await rooms.registry.blobs.getOpenable(name, digest);
   const pieces: Uint8Array[] = [];
   for await (const piece of await blob.open({ start: 0, end: blob.size })) pieces.push(piece);
