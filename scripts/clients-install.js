@@ -34,6 +34,12 @@ const goTools = [
   { name: 'cosign2', version: 'v2.6.5', path: 'github.com/sigstore/cosign/v2/cmd/cosign' },
   { name: 'cosign3', version: 'v3.1.3', path: 'github.com/sigstore/cosign/v3/cmd/cosign' },
   { name: 'buildx', version: 'v0.38.2', path: 'github.com/docker/buildx/cmd/buildx' },
+  {
+    name: 'compose',
+    version: 'v2.40.3',
+    path: 'github.com/docker/compose/v2/cmd',
+    module: 'github.com/docker/compose/v2',
+  },
   { name: 'ollama', version: 'v0.6.5', path: 'github.com/ollama/ollama', cgo: true },
 ];
 
@@ -57,6 +63,7 @@ const debianTools = [
   { name: 'strace', packages: ['strace'] },
   { name: 'curl', packages: ['curl'] },
   { name: 'ip', packages: ['iproute2'], version: ['-V'] },
+  { name: 'debootstrap', packages: ['debootstrap'] },
   { name: 'openssl', packages: ['openssl'], version: ['version'] },
 ];
 
