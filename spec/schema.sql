@@ -235,6 +235,15 @@ create table segments (
   sealing_since timestamp with time zone
 );
 
+create table sessions (
+  id text collate "C" not null,
+  key_prefix text collate "C" not null,
+  fingerprint text collate "C" not null,
+  created_at timestamp with time zone default now() not null,
+  expires_at timestamp with time zone not null,
+  seen_at timestamp with time zone default now() not null
+);
+
 create table signing_keys (
   id text collate "C" not null,
   secret bytea not null,
@@ -305,6 +314,7 @@ alter table repositories add constraint repositories_pk PRIMARY KEY (id);
 alter table repository_blobs add constraint repository_blobs_pk PRIMARY KEY (repository, digest);
 alter table reviews add constraint reviews_pk PRIMARY KEY (id);
 alter table segments add constraint segments_pk PRIMARY KEY (id);
+alter table sessions add constraint sessions_pk PRIMARY KEY (id);
 alter table signing_keys add constraint signing_keys_pk PRIMARY KEY (id);
 alter table tag_events add constraint tag_events_pk PRIMARY KEY (id);
 alter table tags add constraint tags_pk PRIMARY KEY (repository, name);
@@ -393,6 +403,7 @@ alter table replacements add constraint replacements_body FOREIGN KEY (body) REF
 alter table repository_blobs add constraint repository_blobs_blob FOREIGN KEY (digest) REFERENCES blobs(digest);
 alter table repository_blobs add constraint repository_blobs_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table segments add constraint segments_body FOREIGN KEY (body) REFERENCES bodies(id);
+alter table sessions add constraint sessions_key FOREIGN KEY (key_prefix) REFERENCES api_keys(key_prefix) ON DELETE CASCADE;
 alter table tag_events add constraint tag_events_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table tags add constraint tags_manifest FOREIGN KEY (repository, digest) REFERENCES manifests(repository, digest);
 alter table uploads add constraint uploads_body FOREIGN KEY (body) REFERENCES bodies(id);
@@ -457,6 +468,8 @@ CREATE INDEX releases_updated ON public.releases USING btree (updated_at, id);
 CREATE INDEX releases_version ON public.releases USING btree (version_order, id);
 CREATE INDEX removals_due ON public.removals USING btree (not_before);
 CREATE INDEX repository_blobs_digest ON public.repository_blobs USING btree (digest, repository);
+CREATE INDEX sessions_expiry ON public.sessions USING btree (expires_at);
+CREATE INDEX sessions_of_key ON public.sessions USING btree (key_prefix, created_at, id);
 CREATE INDEX tag_events_tag ON public.tag_events USING btree (repository, name, id);
 CREATE INDEX tags_digest ON public.tags USING btree (repository, digest);
 CREATE INDEX tags_folded ON public.tags USING btree (repository, lower(name));

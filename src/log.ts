@@ -18,7 +18,16 @@ export function createLog(level: string, destination?: DestinationStream): Log {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     mixin: () => requestContext.getStore() ?? {},
-    redact: ['err.rawPacket', 'headers.authorization', 'authorization', 'key', 'secret', 'password'],
+    redact: [
+      'err.rawPacket',
+      'headers.authorization',
+      'authorization',
+      'headers.cookie',
+      'cookie',
+      'key',
+      'secret',
+      'password',
+    ],
     // What is not a field of its own: a key in a path, or in the message of an error.
     hooks: { streamWrite: withoutSecrets },
   };
@@ -75,8 +84,8 @@ function describeRequest(event: Record<string, unknown>): string {
   return [method, path, end, `${ms} ms`, `${received} in`, `${sent} out`, actor, address].map(String).join('  ');
 }
 
-/** Keys (wh_<id>_<secret>, also with the underscores encoded), and tokens (JWT). */
-const SECRETS = /\b(wh(?:_|%5f)[a-z0-9]{1,32})(?:_|%5f)[^\s"\\]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]+/gi;
+/** Keys (wh_<id>_<secret>, also with the underscores encoded), what cookies hold (whs_<secret>), and tokens (JWT). */
+const SECRETS = /\b(wh(?:_|%5f)[a-z0-9]{1,32}|whs)(?:_|%5f)[^\s"\\]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]+/gi;
 
 /** The text with what looks like a secret left out of it. */
 export function withoutSecrets(text: string): string {

@@ -13,6 +13,8 @@ export interface Identity {
   readonly readOnly: boolean;
   /** Of a key: a fingerprint of the secret that it had when it was shown. */
   readonly secret?: string;
+  /** Of a key that came by its session: which one, so that what began in it can be ended with it. */
+  readonly session?: string;
 }
 
 /** What may be done by everybody, also without a key. */

@@ -2,6 +2,7 @@ import { decodeJwt } from 'jose';
 import type { Database } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
 import { Access, ANONYMOUS, type Identity, type OpenPolicy, type TokenBounds } from './access.js';
+import type { Announced } from './changes.js';
 import { ForgedToken } from './forged-token.js';
 import { KeyCheck, type KeyStatistics } from './key-check.js';
 import { type KeyRow, KeyRows } from './key-rows.js';
@@ -9,6 +10,7 @@ import { noteUse } from './keys.js';
 import type { Lease } from './lease.js';
 import { Oidc } from './oidc.js';
 import type { OidcIssuer } from './oidc-settings.js';
+import { type Session, type SessionLimits, Sessions } from './sessions.js';
 import { SigningKeys } from './signing-keys.js';
 import { Throttle } from './throttle.js';
 import { TOKEN_ISSUER, Tokens } from './tokens.js';
@@ -29,6 +31,7 @@ export interface AuthenticatorOptions {
   readonly signingKeyLifetimeSeconds: number;
   /** How long an upload may go on with a token that has expired. */
   readonly uploadLifetimeSeconds: number;
+  readonly sessions: SessionLimits;
   readonly issuers: readonly OidcIssuer[];
   /** Failed attempts a minute, in this process. */
   readonly failuresPerAddress: number;
@@ -60,6 +63,8 @@ export class Authenticator {
   readonly #signingKeys: SigningKeys;
   readonly #tokens: Tokens;
   readonly #oidc: Oidc;
+  /** Who is signed in. */
+  readonly sessions: Sessions;
   readonly #visibility: Lease<Visibility>;
   #uses = new Map<string, Date>();
 
@@ -77,6 +82,7 @@ export class Authenticator {
     });
     this.#tokens = new Tokens(this.#signingKeys);
     this.#oidc = new Oidc(options.issuers);
+    this.sessions = new Sessions(database, options.sessions);
     this.#visibility = leaseVisibility(database);
   }
 
@@ -87,15 +93,46 @@ export class Authenticator {
    */
   async authenticate(credentials: Credentials, address: string): Promise<Access> {
     const { identity, token } = await this.#counted(this.#identify(credentials, address), address);
-    if (identity.kind === 'key') this.#uses.set(identity.id, new Date());
+    this.noteUse(identity);
     return new Access(identity, await this.#open(), token);
   }
 
-  /** Whether an identity that was let in still is one: false after its key was revoked, expired or got another secret. */
+  /** What a browser may do that is signed in: all that its key may; undefined: it is not, or no more. */
+  async resume(cookie: string): Promise<{ access: Access; session: Session } | undefined> {
+    const session = await this.sessions.find(cookie);
+    const row = session && (await this.#rows.find(session.key));
+    if (!row || row.fingerprint !== session.fingerprint) return undefined;
+    const identity = { ...identityOf(row), session: session.id };
+    this.noteUse(identity);
+    return { access: new Access(identity, await this.#open()), session };
+  }
+
+  /**
+   * Signs a browser in.
+   * @param former as of `Sessions.begin`
+   * @throws 'Unauthorized' to whoever came by anything but a key
+   */
+  async signIn({ identity, token }: Access, former: string | undefined, announced: Announced) {
+    if (identity.kind !== 'key' || identity.session !== undefined || token)
+      throw new RegistryError('Unauthorized', 'a key is needed to sign in');
+    return await this.sessions.begin(identity, former, announced);
+  }
+
+  /**
+   * Whether an identity that was let in still is one: false after its key was revoked, expired or got another secret, or its
+   * session was ended.
+   */
   async isAlive(identity: Identity): Promise<boolean> {
     if (identity.kind !== 'key') return true;
     const row = await this.#rows.find(identity.id);
-    return row !== undefined && row.fingerprint === identity.secret;
+    if (!row || row.fingerprint !== identity.secret) return false;
+    return identity.session === undefined || (await this.sessions.isThere(identity.session));
+  }
+
+  /** Notes that a key is used, and its session. */
+  noteUse({ kind, id, session }: Identity): void {
+    if (kind === 'key') this.#uses.set(id, new Date());
+    if (session !== undefined) this.sessions.use(session);
   }
 
   /**
@@ -142,6 +179,7 @@ export class Authenticator {
   onChange(payload: string): void {
     const [what, id] = payload.split(' ');
     if (what === 'key' && id !== undefined) this.#rows.end(id);
+    if (what === 'session' && id !== undefined) this.sessions.forget(id);
     if (what === 'visibility') this.#visibility.end();
     if (what === 'signing-keys') this.#signingKeys.end();
   }
@@ -149,12 +187,14 @@ export class Authenticator {
   /** Told that changes may have been missed: nothing that was read before now is believed. */
   onGap(): void {
     this.#rows.endAll();
+    this.sessions.forgetAll();
     this.#visibility.end();
     this.#signingKeys.end();
   }
 
-  /** Writes down which keys were used since the last time; what can't be written is kept for the next. */
+  /** Writes down which keys and sessions were used since the last time; what can't be written is kept for the next. */
   async flushUses(): Promise<void> {
+    await this.sessions.flushUses();
     const uses = this.#uses;
     this.#uses = new Map();
     try {

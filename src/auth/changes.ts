@@ -19,7 +19,10 @@ export type AccessChange =
   | { readonly kind: 'key-revoked'; id: string; before: KeyFacts; after: KeyFacts }
   | { readonly kind: 'key-removed'; id: string; before: KeyFacts }
   | { readonly kind: 'visibility-set'; pattern: string; before: boolean | null; after: boolean | null }
-  | { readonly kind: 'tokens-revoked' };
+  | { readonly kind: 'tokens-revoked' }
+  /** A browser was signed in with a key, or signed out. */
+  | { readonly kind: 'session-begun'; id: string; key: string; expiresAt: Date }
+  | { readonly kind: 'session-ended'; id: string; key: string };
 
 /** Told of every such change inside its transaction; one that throws undoes it. */
 export type AccessObserver = (change: AccessChange, actor: Actor, transaction: Queries) => Promise<void>;

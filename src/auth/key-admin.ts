@@ -5,6 +5,7 @@ import { RegistryError } from '../errors.js';
 import { type Announced, announceAccess, type KeyFacts } from './changes.js';
 import type { Grant } from './grants.js';
 import { notifyKey } from './keys.js';
+import { endSessionsOfKey } from './sessions.js';
 
 /** A key as it is shown to admins: never with its secret nor its hash. */
 export interface ShownKey {
@@ -87,6 +88,7 @@ export async function changeKey(
   );
   const told = { id: before.key_prefix, before: factsOf(before), after: factsOf(after) };
   const revoked = before.is_active && !after.is_active;
+  if (revoked) await endSessionsOfKey(transaction, before.key_prefix);
   await announceAccess(
     revoked ? { kind: 'key-revoked', ...told } : { kind: 'key-changed', ...told, secretReplaced: false },
     announced,

@@ -1,6 +1,6 @@
 import type { Queries } from '../database/connect.js';
 import type { Grant } from './grants.js';
-import { Lease } from './lease.js';
+import { Leases } from './lease.js';
 import { fingerprintOf } from './tokens.js';
 
 /** A key as it stands in its row; an active one that has not expired. */
@@ -14,13 +14,10 @@ export interface KeyRow {
   readonly readOnly: boolean;
 }
 
-const MAX_LEASES = 10_000;
-
 /** The rows of keys, each under a lease, so that a key that is revoked or expires stops within one. */
 export class KeyRows {
   readonly #queries: Queries;
-  /** The least recently made first. */
-  readonly #leases = new Map<string, Lease<KeyRow | undefined>>();
+  readonly #leases = new Leases((id) => this.#read(id));
 
   constructor(queries: Queries) {
     this.#queries = queries;
@@ -28,24 +25,17 @@ export class KeyRows {
 
   /** The row of a key that is active and not expired. */
   async find(id: string): Promise<KeyRow | undefined> {
-    let lease = this.#leases.get(id);
-    if (!lease) {
-      lease = new Lease(() => this.#read(id));
-      this.#leases.set(id, lease);
-      const oldest = this.#leases.keys().next().value;
-      if (this.#leases.size > MAX_LEASES && oldest !== undefined) this.#leases.delete(oldest);
-    }
-    return await lease.get();
+    return await this.#leases.get(id);
   }
 
   /** Told that a key changed. */
   end(id: string): void {
-    this.#leases.get(id)?.end();
+    this.#leases.end(id);
   }
 
   /** Told that changes may have been missed. */
   endAll(): void {
-    for (const lease of this.#leases.values()) lease.end();
+    this.#leases.endAll();
   }
 
   async #read(id: string): Promise<KeyRow | undefined> {

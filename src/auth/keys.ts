@@ -5,6 +5,7 @@ import { type Announced, announceAccess, type KeyFacts } from './changes.js';
 import type { Grant } from './grants.js';
 import { MAX_SECRET_BYTES, newKey, newKeyId, parseKey } from './key-text.js';
 import { ACCESS_CHANNEL } from './lease.js';
+import { endSessionsOfKey } from './sessions.js';
 
 /** A key as it is listed: never with its secret nor its hash. */
 export interface Key extends KeyFacts {
@@ -163,6 +164,7 @@ export async function revokeKey(database: Database, id: string, announced: Annou
     if (!before) throw new RegistryError('KeyUnknown', 'there is no key of this id', { detail: { id } });
     if (!before.active) return false;
     await transaction.query('update api_keys set is_active = false where key_prefix = $1', [id]);
+    await endSessionsOfKey(transaction, id);
     const after = { ...before, active: false };
     await announceAccess({ kind: 'key-revoked', id, before, after }, announced, transaction);
     await notifyKey(transaction, id);

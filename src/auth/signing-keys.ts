@@ -92,10 +92,11 @@ export class SigningKeys {
   }
 }
 
-/** Makes every token that was ever given worthless, everywhere within REVOKED_MS; their holders log in anew. */
+/** Makes every token that was ever given worthless, and every session, everywhere within REVOKED_MS; their holders log in anew. */
 export async function revokeAllTokens(database: Database, announced: Announced): Promise<void> {
   await database.transaction(async (transaction) => {
     await transaction.query('delete from signing_keys');
+    await transaction.query('delete from sessions');
     await announceAccess({ kind: 'tokens-revoked' }, announced, transaction);
     await notify(transaction);
   });

@@ -39,6 +39,14 @@ function entryOf(change: AccessChange): AuditEntry {
       const details = { pattern, before: word(before), after: word(after) };
       return { action, resourceType: 'visibility', resourceId: pattern, details };
     }
+    case 'session-begun': {
+      const details = { key: change.key, expires_at: change.expiresAt.toISOString() };
+      return { action: 'session.begin', resourceType: 'session', resourceId: change.id, details };
+    }
+    case 'session-ended': {
+      const details = { key: change.key };
+      return { action: 'session.end', resourceType: 'session', resourceId: change.id, details };
+    }
     case 'tokens-revoked':
       return { action: 'token.revoke_all', resourceType: 'token', resourceId: '*', details: {} };
   }

@@ -20,6 +20,7 @@ export async function createAuthenticator(config: Config, database: Database): P
     refreshLifetimeSeconds: config.refreshTokenLifetime,
     signingKeyLifetimeSeconds: config.signingKeyLifetime,
     uploadLifetimeSeconds: config.uploadLifetime,
+    sessions: { lifetimeSeconds: config.signInLifetime, idleSeconds: config.signInIdle },
     issuers: await readIssuers(config),
     // Each process counts its share, so that a node never admits more than the setting says.
     failuresPerAddress: Math.max(1, Math.floor(config.authFailuresPerAddress / config.workers)),
@@ -48,7 +49,11 @@ export async function watchAccess(
     await work().catch((error: unknown) => log.warn({ err: error }, what));
   };
   const sweep = tried('the keys of running requests could not be checked', () => requests.sweep());
-  const note = tried('the last use of keys could not be noted', () => authenticator.flushUses());
+  const note = tried('the last use of keys could not be noted', () => {
+    // A request that runs for hours is a use all the time.
+    for (const identity of requests.identities()) authenticator.noteUse(identity);
+    return authenticator.flushUses();
+  });
   await listener.on(ACCESS_CHANNEL, (payload) => {
     authenticator.onChange(payload);
     void sweep();

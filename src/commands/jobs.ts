@@ -1,3 +1,4 @@
+import { sessionsJob } from '../auth/sessions.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 import { abandonedJob, compactionJob, type CompactionObserver } from '../gc/compaction.js';
@@ -34,6 +35,7 @@ export function jobsOf(
     recordsJob(database, records, config.recordInterval * 1000),
     factsJob(database, blobs, everyMs),
     answersJob(database, everyMs),
+    sessionsJob(database, everyMs),
     sealJob(database, config.auditSealInterval * 1000),
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
     abandonedJob(database, everyMs, config.readGrace),

@@ -8,8 +8,8 @@ import { readArguments, UsageError } from './usage.js';
 import { withDatabase } from './with-database.js';
 
 const USAGE = `weighhouse token revoke-all
-    makes every token that was ever given worthless, refresh tokens too, and returns when that holds everywhere;
-    clients that have a key fetch new ones by themselves`;
+    makes every token that was ever given worthless, refresh tokens too, signs every browser out, and returns when that
+    holds everywhere; clients that have a key fetch new ones by themselves`;
 
 /** `weighhouse token …` */
 export async function tokenCommand(config: Config, log: Log, args: readonly string[]): Promise<void> {

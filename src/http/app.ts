@@ -4,7 +4,7 @@ import type { Log } from '../log.js';
 import { authenticate, permit } from './authenticate.js';
 import { allowOrigins } from './api/cors.js';
 import { frame, type FrameOptions } from './api/frame.js';
-import { type ApiRoutesOptions, apiRoutes, openApiRoutes } from './api/routes.js';
+import { type ApiRoutesOptions, apiRoutes, openApiRoutes, sessionRoutes } from './api/routes.js';
 import type { ClientOptions } from './client.js';
 import { identifyClient, pathOf, readableTarget, type RequestState } from './context.js';
 import { isApiTarget, writeFailure } from './doors.js';
@@ -69,6 +69,7 @@ export function createApp(options: AppOptions): Koa<RequestState> {
   app.use(token.routes());
   app.use(metricsRoutes(options, (ctx) => permit(ctx, ctx.state.access.decideAdmin('read'))));
   app.use(oci.routes());
+  app.use(sessionRoutes(ofApi).routes());
   app.use(api.routes());
   app.use(unrouted);
   return app;

@@ -3,9 +3,15 @@ import type { RouterContext } from '@koa/router';
 import type { Middleware } from 'koa';
 import { type Actor, MAX_USER_AGENT } from '../actor.js';
 import type { Access } from '../auth/access.js';
+import type { Session } from '../auth/sessions.js';
 import { RegistryError } from '../errors.js';
 import type { RepositoryName } from '../oci/name.js';
 import { type Client, type ClientOptions, clientOf } from './client.js';
+
+/** A session by which a request came. */
+export interface SignedIn extends Session {
+  readonly csrfToken: string;
+}
 
 /** What middleware has found out about a request before its handler runs. */
 export interface RequestState {
@@ -14,6 +20,12 @@ export interface RequestState {
   access: Access;
   /** Lets the request outlive its key: for whoever ends the own one, and is to be told so. */
   outlive: () => void;
+  /** The session that the request came by, if it did. */
+  session?: SignedIn;
+  /** Whether it came by the cookie of a session that has ended, or never was. */
+  sessionEnded?: boolean;
+  /** Whether its body brought a key. */
+  keyCame?: boolean;
   /** What a 401 asks for. */
   challenge: { readonly scope?: string; readonly error?: 'invalid_token' | 'insufficient_scope' };
   /** The repository in the path, where the route has one. A handler runs only if what it does there is allowed. */

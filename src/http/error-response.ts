@@ -15,6 +15,8 @@ const SMALL_MS = 100;
 const KEPT = new Set(
   [
     'X-Request-Id',
+    'Set-Cookie',
+    'Session-Ended',
     'Strict-Transport-Security',
     'Vary',
     'Access-Control-Allow-Origin',

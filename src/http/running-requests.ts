@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { Identity } from '../auth/access.js';
 import type { Log } from '../log.js';
 
-/** The requests under way, by who makes them, so that a key that is revoked, expires or gets another secret ends its own. */
+/** The requests under way, by who makes them, so that a key that is revoked, expires or gets another secret ends its own, and a session that is signed out. */
 export class RunningRequests {
   readonly #isAlive: (identity: Identity) => Promise<boolean>;
   readonly #log: Log;
@@ -30,7 +30,12 @@ export class RunningRequests {
     };
   }
 
-  /** Breaks off the requests of keys that are no more. */
+  /** Whose requests are under way. */
+  identities(): Identity[] {
+    return [...this.#byIdentity.values()].map(({ identity }) => identity);
+  }
+
+  /** Breaks off the requests of keys and sessions that are no more. */
   async sweep(): Promise<void> {
     await Promise.all(
       [...this.#byIdentity.values()].map(async ({ identity, sockets }) => {
@@ -50,7 +55,7 @@ export class RunningRequests {
   }
 }
 
-/** A key that got another secret is another identity. */
-function nameOf({ id, secret }: Identity): string {
-  return `${id} ${secret ?? ''}`;
+/** A key that got another secret is another identity, and so is each of its sessions. */
+function nameOf({ id, secret = '', session = '' }: Identity): string {
+  return `${id} ${secret} ${session}`;
 }

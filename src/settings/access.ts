@@ -46,6 +46,22 @@ export const accessSettings = {
     365 * DAY,
     'After this a new key signs tokens; the former ones are kept until what they signed has expired.',
   ),
+  signInLifetime: integer(
+    'REGISTRY_SIGN_IN_LIFETIME',
+    12 * 60 * 60,
+    'seconds',
+    60,
+    30 * DAY,
+    'How long a browser stays signed in with a key, at most.',
+  ),
+  signInIdle: integer(
+    'REGISTRY_SIGN_IN_IDLE',
+    60 * 60,
+    'seconds',
+    300,
+    30 * DAY,
+    'After so long without a request a browser has to sign in again; uses are written down every minute.',
+  ),
   oidcFile: text(
     'REGISTRY_OIDC_FILE',
     '',

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { ociRoutes } from '../../src/http/oci/routes.js';
-import { basic, bearer, makeKey } from '../support/keys.js';
+import { basic, bearer, makeKey, signIn } from '../support/keys.js';
 import { ADMIN_KEY, AUTHORIZATION, type TestServer } from '../support/server.js';
 import { digestOf, imageOf, pushBlob, pushConfig } from './content.js';
 import { sharedServer } from './shared-server.js';
@@ -111,6 +111,11 @@ describe('the table of access', () => {
   }
 });
 
+/** A cookie as they are, and of nobody. */
+function noSession({ url }: TestServer): string {
+  return `${url.startsWith('https') ? '__Host-' : ''}weighhouse_session=whs_${'A'.repeat(43)}`;
+}
+
 async function meansOf(server: TestServer, who: string, grants: readonly string[] | undefined) {
   if (who === 'nobody') return [['nothing', { authorization: '' }]] as const;
   const wrong = `${ADMIN_KEY}-but-wrong`;
@@ -120,6 +125,7 @@ async function meansOf(server: TestServer, who: string, grants: readonly string[
       ['Basic', { authorization: basic(wrong) }],
       ['X-API-Key', { authorization: '', 'x-api-key': wrong }],
       ['a broken token', { authorization: token }],
+      ['the cookie of no session', { authorization: '', cookie: noSession(server) }],
     ] as const;
   }
   const { text, authorization } = await makeKey(server, grants);
@@ -127,5 +133,6 @@ async function meansOf(server: TestServer, who: string, grants: readonly string[
     ['Basic', { authorization }],
     ['X-API-Key', { authorization: '', 'x-api-key': text }],
     ['a token', { authorization: await bearer(server, authorization, REPOSITORY, 'catalog') }],
+    ['a session', { authorization: '', ...(await signIn(server, text)).headers }],
   ] as const;
 }

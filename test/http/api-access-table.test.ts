@@ -3,7 +3,7 @@ import { apiRoutes } from '../../src/http/api/routes.js';
 import { REVOKED_MS } from '../../src/auth/lease.js';
 import { setVisibility } from '../../src/auth/visibility.js';
 import { api, type ApiAnswer } from '../support/api.js';
-import { basic, bearer, makeKey, onDatabase, UNHEARD } from '../support/keys.js';
+import { basic, bearer, makeKey, onDatabase, signIn, UNHEARD } from '../support/keys.js';
 import { ADMIN_KEY, startServer, type TestServer } from '../support/server.js';
 import { bytesOf, digestOf, pushBlob, pushConfig, imageOf, putManifest } from './content.js';
 import { sharedServer } from './shared-server.js';
@@ -253,6 +253,7 @@ describe('the table of access of the metadata API', function () {
         ['Basic', { authorization }],
         ['X-API-Key', { 'x-api-key': text }],
         ['a token', { authorization: token }],
+        ['a session', (await signIn(server, text)).headers],
       ] as const)
         for (const [route, right] of Object.entries(RIGHTS)) {
           const answer = await send(server, route, ask(route, scene), headers);

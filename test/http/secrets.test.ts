@@ -61,6 +61,33 @@ const places: [string, Send][] = [
   ['a token as the password', request('GET', base, (key) => ({ authorization: basic(`user:${token(key)}`) }))],
   ['no scheme', request('GET', base, (key) => ({ authorization: key }))],
   ['another header of authorization', request('GET', base, (key) => ({ 'proxy-authorization': basic(`user:${key}`) }))],
+  ['the cookie of a session', request('GET', base, (key) => ({ cookie: `weighhouse_session=${key}` }))],
+  [
+    'the token of a session',
+    request(
+      'DELETE',
+      () => '/api/v1/session',
+      (key) => ({ 'x-csrf-token': key }),
+    ),
+  ],
+  [
+    'the key to sign in with',
+    request(
+      'POST',
+      () => '/api/v1/session',
+      () => json,
+      (key) => `{"key":"${key}"}`,
+    ),
+  ],
+  [
+    'the key to sign in with, under another name',
+    request(
+      'POST',
+      () => '/api/v1/session',
+      () => json,
+      (key) => `{"${key}":"${key}","key":["${key}"]}`,
+    ),
+  ],
   ['a cookie', request('GET', base, (key) => ({ cookie: `key=${key}` }))],
   ['the id of the request', request('GET', base, (key) => ({ 'x-request-id': key }))],
   ['the user agent and the referer', request('GET', base, (key) => ({ 'user-agent': key, referer: `http://${key}/` }))],

@@ -3,6 +3,7 @@ import type { Grant } from '../../src/auth/grants.js';
 import { createKey, revokeKey } from '../../src/auth/keys.js';
 import { connect, type Database } from '../../src/database/connect.js';
 import { endSessions } from '../../src/commands/audit-access.js';
+import { api } from './api.js';
 import { ACTOR } from './rooms.js';
 import type { TestServer } from './server.js';
 
@@ -84,4 +85,34 @@ export async function bearer(
   const answer = await askToken(server, authorization, scopes);
   if (answer.status !== 200) throw new Error(`no token: ${answer.status} ${await answer.text()}`);
   return `Bearer ${((await answer.json()) as TokenAnswer).token}`;
+}
+
+/** A browser that is signed in. */
+export interface TestSession {
+  /** `name=value` */
+  readonly cookie: string;
+  readonly csrf: string;
+  /** What a page sends that changes something. */
+  readonly headers: { readonly cookie: string; readonly 'x-csrf-token': string };
+}
+
+/** What is told of a session. */
+export interface SessionAnswer {
+  readonly kind: string;
+  readonly id: string;
+  readonly is_admin: boolean;
+  readonly session: { readonly csrf_token: string; readonly expires_at: string; readonly created_at: string } | null;
+}
+
+/** Signs in with the text of a key. */
+export async function signIn(
+  server: TestServer,
+  key: string,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<TestSession> {
+  const answer = await api<SessionAnswer>(server, 'POST', '/session', { key: null, body: { key }, headers });
+  const cookie = answer.headers.get('set-cookie')?.split(';')[0] ?? '';
+  const csrf = answer.body.session?.csrf_token;
+  if (csrf === undefined) throw new Error(`not signed in: ${answer.status} ${answer.bytes}`);
+  return { cookie, csrf, headers: { cookie, 'x-csrf-token': csrf } };
 }

@@ -78,7 +78,7 @@ export class Contract {
 
 /** One operation of the contract. */
 export class Operation {
-  /** Whether it asks who comes. */
+  /** Whether it wants to know who comes. */
   readonly secured: boolean;
   /** Whether its body is JSON; other bodies are its handler's own. */
   readonly takesJson: boolean;
@@ -92,7 +92,8 @@ export class Operation {
     const { path, method, item, operation } = find(document, id);
     const pointer = `#/paths/${escaped(path)}/${method}`;
     this.#ajv = ajv;
-    this.secured = !Array.isArray(operation.security) || operation.security.length > 0;
+    const security = (operation.security ?? document.security) as Node[];
+    this.secured = security.length > 0 && security.every((scheme) => Object.keys(scheme).length > 0);
     this.#parameters = [
       ...parametersOf(document, item, `#/paths/${escaped(path)}`),
       ...parametersOf(document, operation, pointer),

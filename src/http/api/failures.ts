@@ -63,7 +63,9 @@ export const writeFailure: WriteFailure = (ctx, error) => {
   if (status === 416) ctx.set('Content-Range', `bytes */${Number(error.detail?.size ?? 0)}`);
   if (status === 401) {
     ctx.set('WWW-Authenticate', challengeOf(ctx.req, ctx.state));
-    ctx.body = { detail: credentialsCame(ctx.req.headers) ? 'Invalid API key' : 'Missing API key' };
+    const { sessionEnded, keyCame } = ctx.state;
+    const came = keyCame || credentialsCame(ctx.req.headers);
+    ctx.body = { detail: sessionEnded ? error.message : came ? 'Invalid API key' : 'Missing API key' };
   } else if (status === 409) ctx.body = { detail: error.message, conflicts: conflictsOf(error) };
   else if (status === 422) ctx.body = { detail: issuesOf(error) };
   else ctx.body = { detail: error.message };

@@ -11,11 +11,12 @@ import { deploymentHandlers } from './deployments.js';
 import { refuseMethod } from '../oci/routes.js';
 import { type DocsOptions, docsHandlers } from './docs.js';
 import type { FrameOperation } from './frame.js';
-import { keyHandlers, type KeyRoutesOptions } from './keys.js';
+import { keyHandlers } from './keys.js';
 import { modelHandlers } from './models.js';
 import { releaseHandlers } from './releases.js';
+import { sessionHandlers, type SessionRoutesOptions } from './session.js';
 
-export interface ApiRoutesOptions extends DocsOptions, ArtifactRoutesOptions, KeyRoutesOptions {
+export interface ApiRoutesOptions extends DocsOptions, ArtifactRoutesOptions, SessionRoutesOptions {
   readonly operation: FrameOperation;
   readonly metadata: Metadata;
   readonly health: () => Promise<HealthReport>;
@@ -42,6 +43,19 @@ export function openApiRoutes(options: ApiRoutesOptions): Middleware<RequestStat
       await next();
     });
   };
+}
+
+/** Where browsers sign in and out: for everybody. */
+export function sessionRoutes(options: ApiRoutesOptions): Router<RequestState> {
+  const router = new Router<RequestState>({ sensitive: true, strict: true });
+  const session = sessionHandlers(options);
+  const { operation } = options;
+
+  router.get('/api/v1/session', operation('getSession', session.get));
+  router.post('/api/v1/session', operation('createSession', session.create));
+  router.delete('/api/v1/session', operation('deleteSession', session.remove));
+
+  return router;
 }
 
 /** The endpoints of spec/openapi.yaml, line by line; what each takes is decided by its verb, on what the path names. */

@@ -30,6 +30,7 @@ describe('a process that is told of a change', () => {
       refreshLifetimeSeconds: 60,
       signingKeyLifetimeSeconds: 60,
       uploadLifetimeSeconds: 60,
+      sessions: { lifetimeSeconds: 60, idleSeconds: 60 },
       issuers: [],
       failuresPerAddress: 1_000,
       failuresPerKey: 1_000,
@@ -106,8 +107,11 @@ describe('a process that is told of a change', () => {
     const decision = async () => (await authenticator.authenticate(NOTHING, ADDRESS)).decide('pull', NAME);
     const { token } = await authenticator.giveToken(await secret(other.text), REQUEST);
     const shown = await secret(text);
+    const [session, cookie] = await authenticator.signIn(await secret(other.text), undefined, UNHEARD);
     expect(await decision()).to.equal('challenge');
     expect(await outcome(bearer(token))).to.equal('passed');
+    expect(await authenticator.resume(cookie)).to.not.equal(undefined);
+    await authenticator.sessions.end(session.id, UNHEARD);
     await revokeKey(database, id, UNHEARD);
     await setVisibility(database, NAME, true, UNHEARD);
     await revokeAllTokens(database, UNHEARD);
@@ -115,6 +119,7 @@ describe('a process that is told of a change', () => {
     expect(await authenticator.isAlive(shown.identity)).to.equal(false);
     expect(await decision()).to.equal('allowed');
     expect(await outcome(bearer(token))).to.equal('Unauthorized');
+    expect(await authenticator.resume(cookie)).to.equal(undefined);
     await setVisibility(database, NAME, undefined, UNHEARD);
     authenticator.onGap();
   });

@@ -34,6 +34,7 @@ describe('forged tokens', () => {
       refreshLifetimeSeconds: 60,
       signingKeyLifetimeSeconds: 60,
       uploadLifetimeSeconds: 60,
+      sessions: { lifetimeSeconds: 60, idleSeconds: 60 },
       issuers: [],
       failuresPerAddress: ALLOWED,
       failuresPerKey: ALLOWED,

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { ANONYMOUS, type Identity } from '../../../src/auth/access.js';
 import type { Authenticator } from '../../../src/auth/authenticator.js';
 import { watchAccess } from '../../../src/commands/authenticator.js';
 import type { Listener } from '../../../src/database/notify.js';
@@ -14,6 +15,7 @@ describe('the watch over access', () => {
       {
         onChange: (payload: string) => events.push(payload),
         onGap: () => events.push('forgotten'),
+        noteUse: ({ id }: Identity) => events.push(`${id} runs`),
         flushUses: async () => {
           events.push('noted');
         },
@@ -22,7 +24,8 @@ describe('the watch over access', () => {
         sweep: async () => {
           events.push('swept');
         },
-      } as RunningRequests,
+        identities: () => [{ ...ANONYMOUS, kind: 'key', id: 'one' }],
+      } as unknown as RunningRequests,
       {
         on: async (_channel: string, handle: (payload: string) => void) => {
           tell = handle;
@@ -38,6 +41,6 @@ describe('the watch over access', () => {
     miss();
     expect(events.at(-1), 'what may have been missed is believed no longer').to.equal('forgotten');
     await watching.stop();
-    expect(events.at(-1)).to.equal('noted');
+    expect(events.slice(-2)).to.deep.equal(['one runs', 'noted']);
   });
 });

@@ -16,4 +16,15 @@ describe('running requests', () => {
     await requests.sweep();
     expect([former, present, over].map((socket) => socket.destroyed)).to.deep.equal([true, false, false]);
   });
+
+  it('of a session that was signed out are broken off, and others of its key go on', async () => {
+    const requests = new RunningRequests(({ session }: Identity) => Promise.resolve(session !== 'out'), silent);
+    const [out, other, without] = [new Socket(), new Socket(), new Socket()];
+    requests.add({ ...KEY, session: 'out' }, out);
+    requests.add({ ...KEY, session: 'other' }, other);
+    requests.add(KEY, without);
+    expect(requests.identities().map(({ session }) => session)).to.deep.equal(['out', 'other', undefined]);
+    await requests.sweep();
+    expect([out, other, without].map((socket) => socket.destroyed)).to.deep.equal([true, false, false]);
+  });
 });
