@@ -147,7 +147,7 @@ export class Authenticator {
       throw new RegistryError('Unauthorized', 'a key is needed: any user name, the key as password');
     const { tokenLifetimeSeconds, refreshLifetimeSeconds } = this.#options;
     // It must not outlive the token of another issuer for which it is given.
-    const left = access.token ? access.token.expiresAt - Math.floor(Date.now() / 1000) : tokenLifetimeSeconds;
+    const left = access.token ? access.token.expiresAt - Math.floor(await this.#tokens.now()) : tokenLifetimeSeconds;
     const lifetimeSeconds = Math.max(1, Math.min(tokenLifetimeSeconds, left));
     const { kind, id: subject, name } = identity;
     const { repositories, catalog } = request;

@@ -20,7 +20,8 @@ const ALGORITHMS = [
   'EdDSA',
   'Ed25519',
 ];
-const TOLERANCE_SECONDS = 30;
+/** An issuer's clock and ours may be a minute apart. */
+const TOLERANCE_SECONDS = 60;
 /** OpenID Connect Core 1.0 section 2. */
 const SUBJECT = /^[\x20-\x7e]{1,255}$/;
 

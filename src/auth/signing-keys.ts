@@ -23,50 +23,72 @@ interface Row {
   readonly age: number;
 }
 
+/** The keys, and how far PostgreSQL's clock (seconds since 1970) is ahead of this process's monotonic one. */
+interface Known {
+  readonly rows: readonly Row[];
+  readonly aheadSeconds: number;
+}
+
 const SECRET_BYTES = 32;
 const READ =
   'select id, secret, extract(epoch from now() - created_at)::float8 as age from signing_keys order by created_at desc, id';
+const READ_WITH_CLOCK = `select c.now, k.* from (select extract(epoch from clock_timestamp())::float8 as now) c
+  left join (${READ}) k on true order by k.age, k.id`;
 
 /** The keys that sign, shared by all nodes and changed in turn. */
 export class SigningKeys {
   readonly #options: SigningKeysOptions;
-  readonly #rows: Lease<readonly Row[]>;
+  readonly #known: Lease<Known>;
   /** Until when the lease is not given up again for an id that is not there, by monotonic time. */
   #soughtUntil = 0;
 
   constructor(options: SigningKeysOptions) {
     this.#options = options;
-    this.#rows = new Lease(() => options.database.query<Row>(READ));
+    this.#known = new Lease(async () => {
+      const askedAt = performance.now();
+      const rows = await options.database.query<Row & { readonly now: number }>(READ_WITH_CLOCK);
+      const now = rows[0]?.now ?? Number.NaN;
+      return { rows: rows.filter(({ id }) => id !== null), aheadSeconds: now - askedAt / 1000 };
+    });
+  }
+
+  /**
+   * The time by which tokens begin and end, in seconds since 1970: PostgreSQL's, which all nodes share, however far their
+   * own clocks are apart.
+   */
+  async now(): Promise<number> {
+    const { aheadSeconds } = await this.#known.get();
+    return aheadSeconds + performance.now() / 1000;
   }
 
   /** The key that signs now; makes one when the newest is too old. */
   async current(): Promise<SigningKey> {
-    const usable = this.#usable(await this.#rows.get());
+    const usable = this.#usable((await this.#known.get()).rows);
     if (usable) return usable;
     await this.#options.database.transaction((transaction) => this.#make(transaction));
-    this.#rows.end();
-    const made = this.#usable(await this.#rows.get());
+    this.#known.end();
+    const made = this.#usable((await this.#known.get()).rows);
     if (!made) throw new Error('the key that was just made to sign is not there');
     return made;
   }
 
   /** A key by its id; also one that another node has just made. */
   async find(id: string): Promise<SigningKey | undefined> {
-    const known = (rows: readonly Row[]) => rows.find((row) => row.id === id);
-    const found = known(await this.#rows.get());
+    const known = ({ rows }: Known) => rows.find((row) => row.id === id);
+    const found = known(await this.#known.get());
     if (found) return found;
     // Once a lease: anybody can make up ids.
     const now = performance.now();
     if (now >= this.#soughtUntil) {
       this.#soughtUntil = now + LEASE_MS;
-      this.#rows.end();
+      this.#known.end();
     }
-    return known(await this.#rows.get());
+    return known(await this.#known.get());
   }
 
   /** Told that they changed. */
   end(): void {
-    this.#rows.end();
+    this.#known.end();
     this.#soughtUntil = 0;
   }
 

@@ -81,9 +81,14 @@ export class Tokens {
     return { subject: payload.sub ?? '', fingerprint: String(payload.fingerprint) };
   }
 
+  /** The time that counts for tokens, in seconds since 1970. */
+  async now(): Promise<number> {
+    return await this.#keys.now();
+  }
+
   async #sign(payload: JWTPayload, subject: string, lifetimeSeconds: number): Promise<string> {
     const key = await this.#keys.current();
-    const now = Math.floor(Date.now() / 1000);
+    const now = Math.floor(await this.now());
     return await new SignJWT(payload)
       .setProtectedHeader({ alg: ALGORITHM, kid: key.id, typ: 'JWT' })
       .setIssuer(TOKEN_ISSUER)
@@ -100,6 +105,7 @@ export class Tokens {
         algorithms: [ALGORITHM],
         issuer: TOKEN_ISSUER,
         requiredClaims: ['exp', 'sub'],
+        currentDate: new Date((await this.now()) * 1000),
       });
       verified = { payload, expired: false };
     } catch (error) {

@@ -48,14 +48,17 @@ async function sweep({ database, store, log, ageSeconds }: OrphansOptions): Prom
 /** Writes down which of the keys nothing names, and forgets those that something does. */
 async function note(database: Database, keys: readonly SegmentKey[], cluster: string): Promise<void> {
   if (keys.length === 0) return;
-  await database.query(
-    `with seen as (select distinct key from unnest($1::text[]) as k (key)),
+  // In one order, so that two who believe that the job is theirs don't wait for each other; else one tries again.
+  await database.transaction((transaction) =>
+    transaction.query(
+      `with seen as (select distinct key from unnest($1::text[]) as k (key)),
           named as (select key from seen where exists (select from segments s where s.key = seen.key)
                     or exists (select from removals r where r.key = seen.key)),
           forgotten as (delete from orphans where key in (select key from named))
-     insert into orphans (key, cluster) select key, $2 from seen where key not in (select key from named)
+     insert into orphans (key, cluster) select key, $2 from seen where key not in (select key from named) order by key
      on conflict (key) do update set first_seen = now(), cluster = excluded.cluster where orphans.cluster <> excluded.cluster`,
-    [keys, cluster],
+      [keys, cluster],
+    ),
   );
 }
 

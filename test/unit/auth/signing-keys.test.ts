@@ -35,6 +35,20 @@ describe('keys that sign', () => {
     await database.query('update signing_keys set created_at = created_at - make_interval(secs => $1)', [seconds]);
   const count = async () => (await database.query('select from signing_keys')).length;
 
+  it('tell the time by the clock of PostgreSQL, also where there are none yet', async () => {
+    const clock = async () =>
+      (await database.query<{ now: number }>('select extract(epoch from clock_timestamp())::float8 as now'))[0]?.now;
+    const keys = node();
+    for (const round of ['without a key', 'with one']) {
+      const earliest = await clock();
+      await keys.now();
+      keys.end();
+      const told = await keys.now();
+      expect(told, round).to.be.within((earliest ?? 0) - 1, ((await clock()) ?? 0) + 1);
+      await keys.current();
+    }
+  });
+
   it('are made once, however many nodes find none at the same time', async () => {
     const keys = await Promise.all(Array.from({ length: 5 }, () => node().current()));
     expect(new Set(keys.map((key) => key.id)).size).to.equal(1);
