@@ -26,7 +26,8 @@ export class Ceph {
     readonly port: number,
   ) {}
 
-  static async start(): Promise<Ceph> {
+  /** @param osdSize how much it holds, with room for what was removed a minute ago; a sparse file. */
+  static async start(osdSize = '24G'): Promise<Ceph> {
     if (process.getuid?.() === 0) await run(PROGRAM, ['install'], { maxBuffer: 2 ** 26 });
     // Sockets lie in it: its path must be short.
     const folder = join(await mkdtemp('/tmp/weighhouse-ceph-'), 'd');
@@ -41,7 +42,7 @@ export class Ceph {
       S3_PORT: String(port),
       MON_PORT: String(await beside()),
       MSGR_PORTS: `${messengers}-${messengers + MESSENGERS}`,
-      OSD_SIZE: '24G',
+      OSD_SIZE: osdSize,
       RGW_OP_TIMEOUT: String(OSD_TIMEOUT_SECONDS),
     };
     const ceph = new Ceph(folder, environment, port);
@@ -80,8 +81,12 @@ export class Ceph {
 
   /** SIGKILL ends the gateway, SIGSTOP makes it hang, until SIGCONT. */
   async signalGateway(signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): Promise<void> {
-    const pid = Number(await readFile(join(this.folder, 'run/client.rgw.pid'), 'utf8'));
-    process.kill(pid, signal);
+    process.kill(await this.pid('client.rgw'), signal);
+  }
+
+  /** The process of a daemon, such as `client.rgw` or `osd.0`. */
+  async pid(daemon: string): Promise<number> {
+    return Number(await readFile(join(this.folder, `run/${daemon}.pid`), 'utf8'));
   }
 
   async wipe(): Promise<void> {

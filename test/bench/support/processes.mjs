@@ -1,0 +1,74 @@
+// What processes use, as Linux tells it.
+import { readdirSync, readFileSync } from 'node:fs';
+
+const TICK_MS = 10;
+const SAMPLE_MS = 200;
+
+function read(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    // It has just ended.
+    return '';
+  }
+}
+
+/** Pids of the processes `roots` and of all below them. */
+export function familyOf(...roots) {
+  const parents = new Map();
+  for (const pid of readdirSync('/proc').filter((name) => /^[0-9]+$/.test(name))) {
+    // After the name, which may hold anything: state, parent, …
+    const [, parent] = read(`/proc/${pid}/stat`)
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    parents.set(Number(pid), Number(parent));
+  }
+  const isBelow = (pid) => roots.includes(pid) || (parents.has(pid) && isBelow(parents.get(pid)));
+  return [...parents.keys()].filter(isBelow);
+}
+
+/** Milliseconds of CPU that the processes and those below them have used, also such as ended. */
+export function cpuMsOf(...roots) {
+  let ticks = 0;
+  for (const pid of familyOf(...roots)) {
+    const fields = read(`/proc/${pid}/stat`)
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    for (const field of fields.slice(11, 15)) ticks += Number(field);
+  }
+  return ticks * TICK_MS;
+}
+
+/** Memory in MiB, that which several share counted once. */
+export function pssMibOf(...roots) {
+  let kib = 0;
+  for (const pid of familyOf(...roots))
+    kib += Number(/^Pss:\s+([0-9]+)/m.exec(read(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0);
+  return kib / 1024;
+}
+
+/**
+ * Runs `work` and looks at processes meanwhile.
+ * @param groups pids by name
+ * @returns what it gave, and of each group the CPU in seconds and the peak of its memory in MiB
+ */
+export async function watched(groups, work) {
+  const names = Object.keys(groups);
+  const before = names.map((name) => cpuMsOf(...groups[name]));
+  const peaks = names.map(() => 0);
+  const look = () => {
+    for (const [index, name] of names.entries()) peaks[index] = Math.max(peaks[index], pssMibOf(...groups[name]));
+  };
+  const timer = setInterval(look, SAMPLE_MS);
+  try {
+    const result = await work();
+    look();
+    const used = names.map((name, index) => [
+      name,
+      { cpu: (cpuMsOf(...groups[name]) - before[index]) / 1000, peak: peaks[index] },
+    ]);
+    return { result, used: Object.fromEntries(used) };
+  } finally {
+    clearInterval(timer);
+  }
+}
