@@ -2,9 +2,10 @@
 // client vanishes; then everything is killed by kill -9), resumed from the offset that the registry tells, committed,
 // pulled and hashed.
 //
-//   node scripts/large.mjs [size, such as 20G, 20GiB or 500M; default 20G] [folder; default the system's temporary one]
+//   node scripts/large.mjs [--s3] [size, such as 20G, 20GiB or 500M; default 20G] [folder; default the system's temporary one]
 //
-// The bytes are made as they are sent, so the disk holds them once.
+// The bytes are made as they are sent, so the disk holds them once. With --s3 they go through the gateway of a Ceph of its own
+// (../shared/ceph/ceph-dev beside the checkout, or CEPH_DEV), which has its disk in /tmp.
 import { spawn } from 'node:child_process';
 import { createCipheriv, createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -16,6 +17,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { build } from '../bin/build.js';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -54,9 +56,10 @@ const say = (text) => console.log(`${seconds(begun).toFixed(1).padStart(7)} s  $
 class Registry {
   #peaks = new Map();
 
-  constructor(folder, port) {
+  constructor(folder, port, settings) {
     this.folder = folder;
     this.port = port;
+    this.settings = settings;
     this.timer = setInterval(() => void this.#watch(), 500);
   }
 
@@ -72,6 +75,7 @@ class Registry {
         REGISTRY_LISTEN: `127.0.0.1:${this.port}`,
         REGISTRY_DATA_DIR: join(this.folder, 'data'),
         REGISTRY_ADMIN_KEY: KEY,
+        ...this.settings,
       },
       stdio: ['ignore', log, log],
     });
@@ -245,19 +249,35 @@ async function trial(size, registry) {
   await registry.stop();
 }
 
-const size = parseSize(process.argv[2] ?? '20G');
-const parent = process.argv[3] ?? tmpdir();
-const { bavail, bsize } = await statfs(parent);
+/** A Ceph with room for the bytes, also for those that a broken request left behind, and the settings to use it. */
+async function startCeph(size) {
+  const { Ceph } = await import('../dist/test/ceph/support/ceph.js');
+  const { placeIn, settingsOf } = await import('../dist/test/ceph/support/bucket.js');
+  const ceph = await Ceph.start(`${24 + Math.ceil((2 * size) / 1024 / MiB)}G`);
+  // Those of tests, but for what they hurry.
+  const hurried = ['REGISTRY_S3_TIMEOUT', 'REGISTRY_JOB_INTERVAL', 'REGISTRY_REMOVAL_DELAY'];
+  const settings = Object.entries(settingsOf(placeIn(ceph))).filter(([name]) => !hurried.includes(name));
+  return { ceph, settings: Object.fromEntries(settings) };
+}
+
+const { values, positionals } = parseArgs({
+  options: { s3: { type: 'boolean', default: false } },
+  allowPositionals: true,
+});
+const size = parseSize(positionals[0] ?? '20G');
+const parent = positionals[1] ?? tmpdir();
+const { bavail, bsize } = await statfs(values.s3 ? '/tmp' : parent);
 if (bavail * bsize < size + SPARE_BYTES) {
-  console.error(`not run: large: ${parent} has ${bavail * bsize} bytes free, and ${size + SPARE_BYTES} are needed`);
+  console.error(`not run: large: ${bavail * bsize} bytes are free, and ${size + SPARE_BYTES} are needed`);
   process.exit(1);
 }
-build('src');
+build(values.s3 ? 'all' : 'src');
+const { ceph, settings } = values.s3 ? await startCeph(size) : {};
 const folder = await realpath(await mkdtemp(join(parent, 'weighhouse-large-')));
 // PostgreSQL never runs as root: its account must be able to pass.
 await chmod(folder, 0o711);
-const registry = new Registry(folder, await freePort());
-say(`${availableParallelism()} cores; bytes and database in ${folder}`);
+const registry = new Registry(folder, await freePort(), settings);
+say(`${availableParallelism()} cores; ${ceph ? 'bytes in Ceph' : `bytes and database in ${folder}`}`);
 try {
   await trial(size, registry);
 } catch (error) {
@@ -267,4 +287,5 @@ try {
 } finally {
   clearInterval(registry.timer);
   await rm(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 });
+  await ceph?.wipe();
 }

@@ -7,6 +7,7 @@ import type { Config } from '../config.js';
 import { recordChanges } from '../gc/records.js';
 import { connect } from '../database/connect.js';
 import { listen } from '../database/notify.js';
+import { tuneCollector } from '../garbage.js';
 import { createApp } from '../http/app.js';
 import { Connections } from '../http/connections.js';
 import { logDrops } from '../http/limits.js';
@@ -44,6 +45,7 @@ const RECORDING_MS = 5_000;
 export async function runAsWorker(config: Config, log: Log): Promise<void> {
   // Ctrl-C and the end of a terminal reach the whole process group; the primary decides what becomes of workers.
   process.on('SIGINT', () => undefined).on('SIGHUP', () => undefined);
+  tuneCollector();
   const told = new Promise<ToServe>((resolve) => {
     process.on('message', (message: ToWorker) => {
       if (typeof message === 'object' && 'databaseUrl' in message) resolve(message);

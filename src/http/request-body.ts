@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RegistryError } from '../errors.js';
+import { passedBytes } from '../garbage.js';
 import { trafficOf } from './traffic.js';
 
 /** Whether the request announces a body: a length above 0, or chunked. */
@@ -41,6 +42,7 @@ export async function* readRequest(
       signal?.throwIfAborted();
       const bytes = request.read() as Buffer | null;
       if (bytes) {
+        passedBytes(bytes.length);
         traffic?.receive(bytes.length);
         yield bytes;
         continue;

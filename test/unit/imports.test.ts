@@ -6,7 +6,7 @@ import ts from 'typescript';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** Which rooms a room may import (ARCHITECTURE, "Rooms"); `errors`, `log` and `actor` are everybody's, `config` only as a type. */
+/** Which rooms a room may import (ARCHITECTURE, "Rooms"); `errors`, `log`, `actor` and `garbage` are everybody's, `config` only as a type. */
 const ROOMS: Record<string, readonly string[]> = {
   oci: [],
   weights: ['oci'],
@@ -24,9 +24,10 @@ const ROOMS: Record<string, readonly string[]> = {
   errors: [],
   log: [],
   actor: [],
+  garbage: [],
 };
 
-const EVERYBODYS = ['errors', 'log', 'actor'];
+const EVERYBODYS = ['errors', 'log', 'actor', 'garbage'];
 
 /** Packages and modules of Node that only some may import. */
 const PACKAGES: Record<string, RegExp> = {

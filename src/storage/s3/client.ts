@@ -1,5 +1,6 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
+import type { Socket } from 'node:net';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
@@ -55,9 +56,21 @@ export function openClients(options: S3Options): {
 /** The SDK would write to the console; what it says is in its errors. */
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
+/**
+ * What arrives on any connection is read into one buffer: many bytes at once, and none of it is garbage. The parser of HTTP,
+ * which is all that listens, copies what it passes on.
+ */
+const onread = {
+  buffer: Buffer.allocUnsafeSlow(256 * 1024),
+  callback(this: Socket, count: number, buffer: Uint8Array): boolean {
+    this.emit('data', buffer.subarray(0, count));
+    return true;
+  },
+};
+
 function connections(keepAlive: boolean): NodeHttpHandler {
   // A download holds its connection as long as its client reads: none must wait for that.
-  const agent = { keepAlive, maxSockets: Number.POSITIVE_INFINITY, maxFreeSockets: 64 };
+  const agent = { keepAlive, maxSockets: Number.POSITIVE_INFINITY, maxFreeSockets: 64, onread };
   return new NodeHttpHandler({
     connectionTimeout: CONNECT_MS,
     httpAgent: new HttpAgent(agent),

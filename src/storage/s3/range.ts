@@ -1,11 +1,12 @@
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
+import { passedBytes } from '../../garbage.js';
 import type { S3Bucket } from './bucket.js';
 import { isAnswer, S3Error, storageFailure } from './failures.js';
 
 /** What a download holds at most: what it has read ahead, and what the connection to S3 has. */
-export const READ_BYTES = 256 * 1024;
-const AHEAD_BYTES = 64 * 1024;
+export const READ_BYTES = 768 * 1024;
+const AHEAD_BYTES = 256 * 1024;
 /** Connections that may break one after the other without a byte between them. */
 const MAX_BREAKS = 3;
 
@@ -59,6 +60,7 @@ export class S3Range extends Readable {
     clearTimeout(this.#timer);
     this.#breaks = 0;
     this.at += bytes.length;
+    passedBytes(bytes.length);
     if (this.at > this.end) {
       this.destroy(storageFailure(new Error(`${this.key}: more bytes came than were asked for`)));
       return;
