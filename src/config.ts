@@ -84,6 +84,8 @@ function faultsOfS3(config: Values): string[] {
 export function readProcessConfig(): Config {
   // The SDK of S3 announces on every start which Node its later versions will need; ours is pinned.
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
+  // Workers inherit it. The store leaves four of them to others when it hangs.
+  process.env.UV_THREADPOOL_SIZE ??= '16';
   return readConfig(process.env);
 }
 

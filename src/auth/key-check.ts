@@ -8,6 +8,8 @@ import type { Throttle } from './throttle.js';
 const REMEMBER_MS = 60_000;
 const MAX_REMEMBERED = 10_000;
 const MAX_QUEUE = 64;
+/** Longer than a full queue takes: whoever waits for so long waits for threads that hang with the disk. */
+const PATIENCE_MS = 30_000;
 
 /** What became of the checks of this process, for the operator. */
 export interface KeyStatistics {
@@ -124,12 +126,15 @@ export class KeyCheck {
       throw new RegistryError('TooManyRequests', 'too many keys wait to be checked or made', { retryAfter: 1 });
     }
     this.#counts.waiting += 1;
-    const mine = this.#turn.then(work);
-    this.#turn = mine.catch(() => undefined);
-    try {
-      return await mine;
-    } finally {
+    const mine = this.#turn.then(work).finally(() => {
       this.#counts.waiting -= 1;
-    }
+    });
+    this.#turn = mine.catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      const error = new RegistryError('Unavailable', 'keys can not be checked at the moment', { retryAfter: 5 });
+      timer = setTimeout(() => reject(error), PATIENCE_MS);
+    });
+    return await Promise.race([mine, late]).finally(() => clearTimeout(timer));
   }
 }

@@ -23,7 +23,7 @@ export type AppendFile = Pick<FileHandle, 'writev' | 'write' | 'datasync' | 'clo
 /** Creates a file that must not exist yet. */
 export type CreateFile = (path: string) => Promise<AppendFile>;
 
-const createNew: CreateFile = (path) => open(path, 'wx', 0o640);
+export const createNew: CreateFile = (path) => open(path, 'wx', 0o640);
 
 interface Batch {
   chunks: Uint8Array[];

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, link, mkdir, open, opendir, readdir, readFile, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { Readable } from 'node:stream';
-import { RegistryError } from '../errors.js';
-import { type CreateFile, DurableFile, storageError } from './durable-file.js';
+import type { Readable } from 'node:stream';
+import { type AppendFile, createNew, type CreateFile, DurableFile, storageError } from './durable-file.js';
+import { damaged, readRange } from './file-range.js';
 import type { MemoryBudget } from './memory-budget.js';
 import {
   findSegmentKey,
@@ -13,12 +13,16 @@ import {
   type SegmentRange,
   type SegmentStore,
 } from './segment-store.js';
+import { Turns } from './turns.js';
 
 const KiB = 1024;
 const MAX_READ_BYTES = 1024 * KiB;
 const MIN_READ_BYTES = 64 * KiB;
 /** A stream holds what it reads ahead and what the socket has not taken yet. */
 const BUFFERS_PER_READ = 2;
+
+/** As many operations on files as may hang at a time; config.ts gives a process four threads more. */
+const OPERATIONS = 12;
 
 const MARKER = 'weighhouse.marker';
 const BEACONS = 'weighhouse.beacons';
@@ -52,8 +56,9 @@ export class FilesystemStore implements SegmentStore {
   readonly root: string;
   readonly #budget: MemoryBudget;
   readonly #downloadMemory: number;
-  readonly #createFile: CreateFile | undefined;
+  readonly #createFile: CreateFile;
   readonly #pause: PausePoint;
+  readonly #turns = new Turns(OPERATIONS);
   #reads = 0;
   #readBytes = 0;
 
@@ -61,7 +66,7 @@ export class FilesystemStore implements SegmentStore {
     this.root = options.root;
     this.#budget = options.budget;
     this.#downloadMemory = options.downloadMemory;
-    this.#createFile = options.createFile;
+    this.#createFile = options.createFile ?? createNew;
     this.#pause = options.pause ?? (() => undefined);
   }
 
@@ -72,7 +77,9 @@ export class FilesystemStore implements SegmentStore {
 
   async begin(key: SegmentKey): Promise<OpenSegment> {
     const path = this.#path(key);
-    return await DurableFile.create(path, this.#budget, () => syncFolder(dirname(path)), this.#createFile);
+    const turns = this.#turns;
+    const create: CreateFile = async (name) => inTurns(await turns.take(() => this.#createFile(name)), turns);
+    return await DurableFile.create(path, this.#budget, () => turns.take(() => syncFolder(dirname(path))), create);
   }
 
   async recover(key: SegmentKey, length: number): Promise<{ objectSize: number | null } | undefined> {
@@ -90,7 +97,7 @@ export class FilesystemStore implements SegmentStore {
     const share = this.#downloadMemory / (BUFFERS_PER_READ * this.#reads);
     const bytes = Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, 2 ** Math.floor(Math.log2(share))));
     this.#readBytes += BUFFERS_PER_READ * bytes;
-    const stream = readRange(file, key, range, bytes, () => this.#openFresh(key, range.end));
+    const stream = readRange(file, key, range, bytes, this.#turns, () => this.#openFresh(key, range.end));
     stream.once('close', () => {
       this.#reads -= 1;
       this.#readBytes -= BUFFERS_PER_READ * bytes;
@@ -100,7 +107,7 @@ export class FilesystemStore implements SegmentStore {
 
   async stat(key: SegmentKey): Promise<{ size: number } | undefined> {
     try {
-      return { size: (await stat(this.#path(key))).size };
+      return { size: (await this.#turns.take(() => stat(this.#path(key)))).size };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw storageError(error);
@@ -109,7 +116,7 @@ export class FilesystemStore implements SegmentStore {
 
   async remove(key: SegmentKey): Promise<boolean> {
     try {
-      await unlink(this.#path(key));
+      await this.#turns.take(() => unlink(this.#path(key)));
       return false;
     } catch (error) {
       if (isMissing(error)) return true;
@@ -199,12 +206,14 @@ export class FilesystemStore implements SegmentStore {
    */
   async #openFresh(name: string, size: number): Promise<FileHandle | undefined> {
     const path = join(this.root, name);
-    const file = await openAtLeast(path, size);
+    const file = await this.#turns.take(() => openAtLeast(path, size));
     if (file) return file;
     await this.#pause('store:short');
-    const folder = await open(dirname(path), 'r').catch(() => undefined);
-    await folder?.close();
-    return await openAtLeast(path, size);
+    return await this.#turns.take(async () => {
+      const folder = await open(dirname(path), 'r').catch(() => undefined);
+      await folder?.close();
+      return await openAtLeast(path, size);
+    });
   }
 }
 
@@ -223,53 +232,18 @@ async function openAtLeast(path: string, size: number): Promise<FileHandle | und
   }
 }
 
-/**
- * Reads the range by pieces of `bytes`, and closes the file at its end or when it is destroyed. Where the file ends too
- * soon it is opened again by `reopen`, which gives one that is long enough or none.
- */
-function readRange(
-  first: FileHandle,
-  key: SegmentKey,
-  range: SegmentRange,
-  bytes: number,
-  reopen: () => Promise<FileHandle | undefined>,
-): Readable {
-  let file = first;
-  let at = range.start;
-  async function fill(buffer: Buffer): Promise<number> {
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
-    if (bytesRead > 0) return bytesRead;
-    const fresh = await reopen();
-    if (!fresh) return 0;
-    await file.close();
-    file = fresh;
-    return (await file.read(buffer, 0, buffer.length, at)).bytesRead;
-  }
-  async function next(): Promise<Buffer | null> {
-    const wanted = Math.min(bytes, range.end - at);
-    if (wanted === 0) return null;
-    const buffer = Buffer.allocUnsafeSlow(wanted);
-    const filled = await fill(buffer);
-    if (filled === 0) throw damaged(key, range.end, at);
-    at += filled;
-    return buffer.subarray(0, filled);
-  }
-  return new Readable({
-    highWaterMark: bytes,
-    read() {
-      next().then(
-        (piece) => this.push(piece),
-        (error: unknown) => this.destroy(storageError(error)),
-      );
-    },
-    destroy(error, done) {
-      // Waits for a read under way before it closes.
-      file.close().then(
-        () => done(error),
-        () => done(error),
-      );
-    },
-  });
+/** The file, each operation of which waits for its turn. */
+function inTurns(file: AppendFile, turns: Turns): AppendFile {
+  const limited = (name: keyof AppendFile) => {
+    const operation = file[name].bind(file) as (...args: unknown[]) => Promise<unknown>;
+    return (...args: unknown[]) => turns.take(() => operation(...args));
+  };
+  return {
+    writev: limited('writev'),
+    write: limited('write'),
+    datasync: limited('datasync'),
+    close: limited('close'),
+  } as AppendFile;
 }
 
 async function syncFolder(path: string): Promise<void> {
@@ -279,11 +253,6 @@ async function syncFolder(path: string): Promise<void> {
   } finally {
     await folder.close();
   }
-}
-
-function damaged(key: SegmentKey, wanted: number, there: number): RegistryError {
-  const cause = new Error(`segment ${key}: ${wanted} bytes wanted, ${there} are there`);
-  return new RegistryError('BlobDamaged', 'the stored bytes of this blob are damaged', { cause });
 }
 
 function isMissing(error: unknown): boolean {
