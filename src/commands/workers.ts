@@ -1,6 +1,7 @@
 import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
 import { madeKeyId } from './admin-key.js';
@@ -9,6 +10,8 @@ import type { FromWorker } from './worker-messages.js';
 
 /** What a worker may take to end beyond the time that it grants running requests. */
 const EXIT_MS = 10_000;
+/** Who lives on for so long after SIGKILL has a thread in the kernel that waits for a storage which is away. */
+const GONE_MS = 5_000;
 
 /** The processes that serve: as many as the settings say, and those that have retired but still have requests. */
 export class Workers {
@@ -22,6 +25,8 @@ export class Workers {
   /** The renewal that is under way, behind the start. */
   #renewal: Promise<void>;
   #started: () => void = () => undefined;
+  /** Those that SIGKILL did not end. */
+  readonly #lost = new Set<Worker>();
   /** Whether a renewal has been asked for that has not begun. */
   #asked = false;
 
@@ -82,24 +87,39 @@ export class Workers {
 
   #running(): Worker[] {
     const all = Object.values(cluster.workers ?? {});
-    return all.filter((worker): worker is Worker => worker !== undefined && !worker.isDead());
+    return all.filter(
+      (worker): worker is Worker => worker !== undefined && !worker.isDead() && !this.#lost.has(worker),
+    );
   }
 
   #close(): void {
     for (const place of this.#places) place.close();
   }
 
-  /** Lets running requests end, for a while, also those of workers that have retired. */
+  /**
+   * Lets running requests end, for a while, also those of workers that have retired.
+   * @throws Error if one can't be ended; it ends when the storage that it waits for is back.
+   */
   async stop(): Promise<void> {
     this.#close();
-    const ends = this.#running().map(async (worker) => {
-      const ended = once(worker, 'exit');
-      worker.process.kill('SIGTERM');
-      const timer = setTimeout(() => worker.process.kill('SIGKILL'), this.#patienceMs);
-      await ended;
-      clearTimeout(timer);
-    });
-    await Promise.all(ends);
+    const known = this.#lost.size;
+    await Promise.all(this.#running().map((worker) => this.#end(worker)));
+    const lost = this.#lost.size - known;
+    if (lost > 0) throw new Error(`the storage hangs: ${lost} workers that wait for it can not be ended`);
+  }
+
+  async #end(worker: Worker): Promise<void> {
+    const over = new AbortController();
+    const { signal } = over;
+    const ended = once(worker, 'exit').finally(() => over.abort());
+    worker.process.kill('SIGTERM');
+    const killed = (async () => {
+      await sleep(this.#patienceMs, undefined, { signal });
+      worker.process.kill('SIGKILL');
+      await sleep(GONE_MS, undefined, { signal });
+      this.#lost.add(worker);
+    })().catch(() => undefined);
+    await Promise.race([ended, killed]);
   }
 
   /** Ends them without waiting for their requests. */
