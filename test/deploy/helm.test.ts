@@ -185,4 +185,9 @@ describe('the Helm chart', () => {
     ])
       expect(await refusal(...valuesOf('small'), '--set', wrong), wrong).to.match(/schema/);
   });
+
+  it('is taken by a cluster, where there is one', function () {
+    console.log('not run: Kubernetes: there is no cluster here; what is rendered is held against the registry alone');
+    this.skip();
+  });
 });
