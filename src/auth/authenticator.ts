@@ -143,6 +143,8 @@ export class Authenticator {
     const { identity, open } = access;
     if (access.token && (access.token.expired || access.token.repositories !== 'all'))
       throw new RegistryError('Unauthorized', 'a token is given for a key, not for a token');
+    if (identity.session !== undefined)
+      throw new RegistryError('Unauthorized', 'a token is given for a key, not for a session, which it would outlive');
     if (identity.kind === 'anonymous' && open.anonymous === 'none' && !open.visibility.somePublic)
       throw new RegistryError('Unauthorized', 'a key is needed: any user name, the key as password');
     const { tokenLifetimeSeconds, refreshLifetimeSeconds } = this.#options;

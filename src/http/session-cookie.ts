@@ -6,7 +6,7 @@ const NAME = 'weighhouse_session';
 /** Where a browser signs in and out. */
 export const SESSION_PATH = '/api/v1/session';
 /** The doors where a session counts; tokens are given for keys alone. */
-const DOORS = /^\/(?:api\/v1|v2(?!\/token$))(?:\/|$)/;
+const DOORS = /^\/(?:api\/v1|v2(?!\/token\/?$))(?:\/|$)/;
 const UNSAFE = /^(?!(?:GET|HEAD|OPTIONS)$)/;
 
 /** Whether a method may change something (RFC 9110 section 9.2.1). */
@@ -54,7 +54,13 @@ export function isForeign(request: IncomingMessage, client: Client): boolean {
 /** Of the scheme a proxy may not have told; a page over plain HTTP gets no cookie that is for HTTPS. */
 function isOfOtherOrigin({ headers: { origin } }: IncomingMessage, client: Client): boolean {
   if (origin === undefined) return false;
-  return !URL.canParse(origin) || new URL(origin).host !== new URL(client.origin).host;
+  const host = hostOf(origin);
+  return host === undefined || host !== hostOf(client.origin);
+}
+
+/** Not every Host that a client sends makes a URL. */
+function hostOf(origin: string): string | undefined {
+  return URL.canParse(origin) ? new URL(origin).host : undefined;
 }
 
 /** The Set-Cookie of a session (RFC 6265bis). @param seconds until its end; 0 takes it away */

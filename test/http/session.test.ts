@@ -114,7 +114,7 @@ describe('a browser that is signed in', function () {
     const refused = await api(server, 'POST', '/session', { key: null, headers: { authorization: token } });
     expect([refused.status, refused.body]).to.deep.equal([401, { detail: 'Invalid API key' }]);
     const { headers } = await signIn(server, ADMIN_KEY);
-    for (const path of ['/v2/token', '/v2/token?offline_token=true', '/metrics']) {
+    for (const path of ['/v2/token', '/v2/token/', '/v2/token?offline_token=true', '/metrics']) {
       const answer = await exchange(server.host, 'GET', path, { headers: { authorization: '', ...headers } });
       expect(answer.status, path).to.equal(401);
       // A browser would ask for a password by itself.

@@ -124,7 +124,7 @@ describe('a process that is told of a change', () => {
     authenticator.onGap();
   });
 
-  it('gives no token to whom came with one, good or expired, nor to nobody where nothing is open', async () => {
+  it('gives no token to whom came with one, good or expired, or by a session, nor to nobody where nothing is open', async () => {
     const { text } = await made();
     const access = await secret(text);
     const { token } = await authenticator.giveToken(access, REQUEST);
@@ -132,6 +132,10 @@ describe('a process that is told of a change', () => {
     const expired = { repositories: 'all', catalog: true, expiresAt: 1, expired: true } as const;
     const late = Object.assign(Object.create(access) as typeof access, { token: expired });
     expect(await outcome(authenticator.giveToken(late, REQUEST))).to.equal('Unauthorized');
+    const signedIn = Object.assign(Object.create(access) as typeof access, {
+      identity: { ...access.identity, session: 'x' },
+    });
+    expect(await outcome(authenticator.giveToken(signedIn, REQUEST))).to.equal('Unauthorized');
     const nobody = await authenticator.authenticate(NOTHING, ADDRESS);
     expect(await outcome(authenticator.giveToken(nobody, REQUEST))).to.equal('Unauthorized');
   });
