@@ -80,6 +80,7 @@ async function openS3(config: Config, budget: MemoryBudget, pause: PausePoint) {
     forcePathStyle: config.s3ForcePathStyle === 'true',
     timeoutSeconds: config.s3Timeout,
     budget,
+    downloadMemory: config.downloadMemory,
     pause,
   });
 }

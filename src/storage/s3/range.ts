@@ -4,9 +4,6 @@ import { passedBytes } from '../../garbage.js';
 import type { S3Bucket } from './bucket.js';
 import { isAnswer, S3Error, storageFailure } from './failures.js';
 
-/** What a download holds at most: what it has read ahead, and what the connection to S3 has. */
-export const READ_BYTES = 768 * 1024;
-const AHEAD_BYTES = 256 * 1024;
 /** Connections that may break one after the other without a byte between them. */
 const MAX_BREAKS = 3;
 
@@ -28,8 +25,10 @@ export class S3Range extends Readable {
     first: IncomingMessage,
     /** What an answer of S3 that can't be waited for means. */
     readonly failure: (error: unknown) => Error,
+    /** How much it reads ahead of its reader; what is read at once comes on top. */
+    aheadBytes: number,
   ) {
-    super({ highWaterMark: AHEAD_BYTES });
+    super({ highWaterMark: aheadBytes });
     this.#attach(first);
   }
 

@@ -4,11 +4,11 @@ import { RegistryError } from '../../errors.js';
 import type { MemoryBudget } from '../memory-budget.js';
 import type { RecordStore } from '../record-store.js';
 import { S3Bucket } from './bucket.js';
-import type { S3Options } from './client.js';
+import { MAX_READ_BYTES, type S3Options } from './client.js';
 import { recoverUpload, settleSecondsOf } from './complete.js';
 import { isAnswer, storageFailure } from './failures.js';
 import { PartMemory } from './part-memory.js';
-import { READ_BYTES, S3Range } from './range.js';
+import { S3Range } from './range.js';
 import { S3Segment } from './segment.js';
 import {
   findSegmentKey,
@@ -26,9 +26,15 @@ const BEACONS = 'weighhouse.beacons/';
 const RECORDS = 'records/';
 const ORDER_DIGITS = 16;
 
+const MIN_READ_BYTES = 64 * 1024;
+/** A download holds one read that its client's socket has not taken yet, one ahead of it, and one that came on top. */
+const READS_HELD = 3;
+
 export interface S3StoreOptions extends S3Options {
   /** What all uploads of the process share. */
   readonly budget: MemoryBudget;
+  /** Bytes that all downloads of the process may read ahead. */
+  readonly downloadMemory: number;
   /** Tests hold the store between its requests. */
   readonly pause?: PausePoint;
 }
@@ -46,10 +52,12 @@ export class S3Store implements RedirectingSegmentStore, RecordStore {
   readonly #bucket: S3Bucket;
   readonly #memory: PartMemory;
   readonly #pause: PausePoint;
+  readonly #downloadMemory: number;
   #reads = 0;
 
   constructor(options: S3StoreOptions) {
-    this.#bucket = new S3Bucket(options);
+    this.#downloadMemory = options.downloadMemory;
+    this.#bucket = new S3Bucket({ ...options, readBytes: () => this.#readBytes });
     this.#memory = new PartMemory(options.budget);
     this.#pause = options.pause ?? (() => undefined);
     this.settleSeconds = settleSecondsOf(this.#bucket.limitMs);
@@ -57,7 +65,13 @@ export class S3Store implements RedirectingSegmentStore, RecordStore {
 
   /** Bytes that all downloads together may hold now. */
   get readAheadBytes(): number {
-    return this.#reads * READ_BYTES;
+    return this.#reads * READS_HELD * this.#readBytes;
+  }
+
+  /** How much a download reads at once, so that all have their share. */
+  get #readBytes(): number {
+    const share = Math.floor(this.#downloadMemory / (READS_HELD * Math.max(this.#reads, 1)));
+    return Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, share));
   }
 
   /** @throws Error in words for the operator if the bucket can't be used. */
@@ -90,8 +104,8 @@ export class S3Store implements RedirectingSegmentStore, RecordStore {
         body.destroy();
         throw failure(new Error(`${size} bytes are there`));
       }
-      const stream = new S3Range(this.#bucket, key, start, end, body, failure);
       this.#reads += 1;
+      const stream = new S3Range(this.#bucket, key, start, end, body, failure, this.#readBytes);
       stream.once('close', () => {
         this.#reads -= 1;
       });

@@ -8,7 +8,7 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const START_MS = 60_000;
+const START_MS = 300_000;
 const DISTRIBUTION = 'v3.1.2';
 
 /** A process that serves HTTP, started and stopped as often as it is wanted. */

@@ -52,7 +52,7 @@ export function openStore(
 ): OpenedStore {
   const { memory = 64 * MiB, ...others } = options;
   const budget = new MemoryBudget(memory);
-  return { budget, store: new S3Store({ ...place, ...others, budget }) };
+  return { budget, store: new S3Store({ downloadMemory: 64 * MiB, ...place, ...others, budget }) };
 }
 
 /** Removes all that is below the place. */
