@@ -242,8 +242,10 @@ export class Uploads {
     try {
       return await work(controller);
     } catch (error) {
-      // A segment that the successor swallowed looks damaged to whoever still reads it.
-      if (isFailure(error, 'BlobDamaged') && !(await this.#isHeld(session))) throw takenUpload();
+      // To whoever still reads it a segment that the successor swallowed looks damaged; to whoever still writes it a store
+      // may fail when the successor has sealed it. While the database is away nobody can say.
+      const perhapsTaken = isFailure(error, 'BlobDamaged', 'Unavailable');
+      if (perhapsTaken && !(await this.#isHeld(session).catch(() => true))) throw takenUpload();
       throw error;
     } finally {
       if (this.#holders.get(session.id) === holder) this.#holders.delete(session.id);

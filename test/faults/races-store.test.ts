@@ -72,6 +72,20 @@ describe('uploads on a store that fails or changes', () => {
     });
   }
 
+  it('that fail under an ousted writer answer that it was ousted, and otherwise that they fail', async () => {
+    for (const taken of [true, false]) {
+      const client = stall();
+      const bad = site.open({ createFile: failing('writev', 'EIO', 0) });
+      const good = site.open();
+      const target = await begin(bad);
+      const former = outcome(bad.registry.uploads.append(target, bodyOf([client.wait, bytesOf(100_000)])));
+      await client.reached;
+      if (taken) await good.registry.uploads.append(target, bodyOf([bytesOf(10)], { from: 0 }));
+      client.go();
+      expect(await former).to.equal(taken ? 'UploadTaken' : 'Unavailable');
+    }
+  });
+
   it('after a failed sync a segment counts as far as earlier syncs had vouched for it', async () => {
     const bad = site.open({ createFile: failing('datasync', 'EIO', 1) });
     const good = site.open();
