@@ -1,22 +1,12 @@
-import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
-import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { expect } from 'chai';
 import type { S3Options } from '../../src/storage/s3/client.js';
-import { until } from '../faults/support/processes.js';
 import { bytesOf, digestOf } from '../http/content.js';
-import { notRun } from '../support/not-run.js';
 import { ADMIN_KEY, AUTHORIZATION, startServer, type TestServer } from '../support/server.js';
 import { empty, placeIn, settingsOf } from './support/bucket.js';
 import { type Ceph, sharedCeph } from './support/ceph.js';
 
-const run = promisify(execFile);
-const ORAS = join(homedir(), '.cache/weighhouse/clients/bin/oras');
 const BYTES = bytesOf('redirected', 9_000_000);
 const DIGEST = digestOf(BYTES);
 const PATH = `/v2/team/model/blobs/${DIGEST}`;
@@ -115,31 +105,6 @@ describe('downloads that are sent to the gateway', () => {
         asked.on('error', reject).end();
       });
       expect(answer).to.equal(status);
-    });
-  }
-
-  for (const [name, sent] of [
-    ['127.0.0.1', true],
-    ['localhost', false],
-  ] as const) {
-    it(`come to oras, which asks ${name}, ${sent ? 'from the gateway' : 'through the registry'}`, async function () {
-      if (!existsSync(ORAS)) notRun(this, 'oras', 'npm run clients:install');
-      const folder = await mkdtemp(join(tmpdir(), 'weighhouse-oras-'));
-      try {
-        const registry = `${name}:${new URL(server.url).port}`;
-        const login = ['--plain-http', '--username', 'anyone', '--password', ADMIN_KEY];
-        await writeFile(join(folder, 'model.bin'), BYTES);
-        const reference = `${registry}/team/pulled-${name.replaceAll('.', '-')}:v1`;
-        await run(ORAS, ['push', ...login, reference, 'model.bin'], { cwd: folder });
-        const before = await server.log();
-        await run(ORAS, ['pull', ...login, reference, '-o', 'pulled'], { cwd: folder });
-        expect((await readFile(join(folder, 'pulled/model.bin'))).equals(BYTES)).to.equal(true);
-        const isSent = async () => (await server.log()).slice(before.length).includes('"status":307');
-        if (sent) await until('it is logged that it was sent there', isSent);
-        else expect(await isSent()).to.equal(false);
-      } finally {
-        await rm(folder, { recursive: true, force: true });
-      }
     });
   }
 });

@@ -46,6 +46,8 @@ export interface ServerOptions {
   readonly root?: string;
   /** For Node, before the program. */
   readonly nodeOptions?: readonly string[];
+  /** A command that becomes the registry, which follows it; so it can run under other names of hosts. */
+  readonly through?: readonly string[];
 }
 
 export interface TestServer {
@@ -157,7 +159,7 @@ class Server implements TestServer {
     readonly environment: Readonly<Record<string, string>>,
     readonly database: TestDatabase | undefined,
     readonly authority: PrivateAuthority | undefined,
-    readonly options: Pick<ServerOptions, 'root' | 'nodeOptions'>,
+    readonly options: Pick<ServerOptions, 'root' | 'nodeOptions' | 'through'>,
   ) {
     if (authority) authorities.set(host, authority.pem);
     this.url = `${authority ? 'https' : 'http'}://${host}`;
@@ -170,8 +172,10 @@ class Server implements TestServer {
 
   async start(): Promise<void> {
     const { PATH = '', HOME = '' } = process.env;
-    const { root = ROOT, nodeOptions = [] } = this.options;
-    const child = spawn(process.execPath, [...nodeOptions, join(root, 'bin/weighhouse.js'), 'serve'], {
+    const { root = ROOT, nodeOptions = [], through = [] } = this.options;
+    const node = [process.execPath, ...nodeOptions, join(root, 'bin/weighhouse.js'), 'serve'];
+    const [program = '', ...words] = [...through, ...node];
+    const child = spawn(program, words, {
       cwd: root,
       env: { PATH, HOME, ...this.environment },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -89,6 +89,14 @@ export class Ceph {
     return Number(await readFile(join(this.folder, `run/${daemon}.pid`), 'utf8'));
   }
 
+  /** Gives the gateway a name, before which buckets may stand; an empty one takes it away. Starts it again. */
+  async callGateway(name: string): Promise<void> {
+    const words = name === '' ? ['rm', 'client.rgw', 'rgw_dns_name'] : ['set', 'client.rgw', 'rgw_dns_name', name];
+    await run('ceph', ['--conf', join(this.folder, 'ceph.conf'), 'config', ...words]);
+    await this.signalGateway('SIGKILL');
+    await this.up();
+  }
+
   async wipe(): Promise<void> {
     await this.#call('wipe', this.folder);
     await rm(resolve(this.folder, '..'), { recursive: true, force: true });
