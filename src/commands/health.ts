@@ -116,8 +116,7 @@ export function diskCheck(folder: string, freeBytes: number, found: (room: Room)
   return async () => {
     const room = await roomOf(folder);
     found(room);
-    if (room.free < freeBytes)
-      throw new Error(`${room.free} bytes are free where the blobs are, less than ${freeBytes}`);
-    if (!room.takesFiles) throw new Error('no further file can be made where the blobs are');
+    if (room.free < freeBytes) throw new Error(`${room.free} bytes are free at ${folder}, less than ${freeBytes}`);
+    if (!room.takesFiles) throw new Error(`no further file can be made in ${folder}`);
   };
 }

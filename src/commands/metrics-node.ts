@@ -46,11 +46,17 @@ export function nodeMetrics(registry: Registry, sources: NodeSources): void {
       for (const check of CHECKS) this.set({ check }, report?.checks[check].status === 'ok' ? 1 : 0);
     },
   });
-  gauge(registry, 'weighhouse_storage_size_bytes', 'Size of the file system of the blobs.', () =>
-    Number(room()?.size ?? Number.NaN),
+  gauge(
+    registry,
+    'weighhouse_storage_size_bytes',
+    'Size of the file system of the blobs; no number with blobs in a bucket.',
+    () => Number(room()?.size ?? Number.NaN),
   );
-  gauge(registry, 'weighhouse_storage_free_bytes', 'Room that is left in the file system of the blobs.', () =>
-    Number(room()?.free ?? Number.NaN),
+  gauge(
+    registry,
+    'weighhouse_storage_free_bytes',
+    'Room that is left in the file system of the blobs; no number with blobs in a bucket.',
+    () => Number(room()?.free ?? Number.NaN),
   );
   const count = shared(0, async () => {
     const queries = sources.queries();

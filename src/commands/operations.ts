@@ -82,7 +82,7 @@ export class Operations {
 
   /** Begins to look at the database and the store, by connections of their own: a busy pool is not a bad one. */
   async watch(url: string, store: SegmentStore): Promise<void> {
-    const { storage, filesystemRoot, dataDir, healthTimeout, healthFreeBytes } = this.#config;
+    const { storage, filesystemRoot, dataDir, databaseUrl, healthTimeout, healthFreeBytes } = this.#config;
     const database = connect({ url, pool: 2, timeout: healthTimeout });
     this.#database = database;
     let installation = await installationOf(database);
@@ -101,9 +101,14 @@ export class Operations {
     const found = (room: Room) => {
       this.#room = room;
     };
-    // What room a bucket has nobody can tell; then it is about the database that may be under the data folder.
-    const folder = storage === 's3' ? dataDir : filesystemRoot;
-    this.#health.watch('disk', diskCheck(folder, healthFreeBytes, found));
+    if (storage !== 's3') this.#health.watch('disk', diskCheck(filesystemRoot, healthFreeBytes, found));
+    // What room a bucket has nobody can tell: then it is about an embedded database alone.
+    else if (databaseUrl === '')
+      this.#health.watch(
+        'disk',
+        diskCheck(dataDir, healthFreeBytes, () => undefined),
+      );
+    else this.#health.watch('disk', () => Promise.resolve());
   }
 
   /** Gives the connections back; from now on the database counts as out. */

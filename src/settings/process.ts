@@ -92,7 +92,7 @@ export const processSettings = {
     'bytes',
     0,
     Number.MAX_SAFE_INTEGER,
-    'With less free room than this where the blobs are, /health says 503.',
+    'With less free room than this where the blobs are, /health says 503; with blobs in a bucket: where an embedded PostgreSQL is.',
   ),
   xAccelPrefix: text(
     'REGISTRY_X_ACCEL_PREFIX',

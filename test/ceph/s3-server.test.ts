@@ -48,7 +48,9 @@ describe('a registry whose bytes are in a bucket', () => {
   });
   beforeEach(async () => {
     place = placeIn(ceph);
-    server = await startServer({ environment: settingsOf(place) });
+    // No disk has so much room.
+    const limits = { REGISTRY_HEALTH_FREE_BYTES: String(Number.MAX_SAFE_INTEGER) };
+    server = await startServer({ environment: { ...settingsOf(place), ...limits } });
   });
   afterEach(async () => {
     const log = await server.log();
@@ -58,6 +60,25 @@ describe('a registry whose bytes are in a bucket', () => {
   });
 
   const traffic = (host: string) => ({ host, gate: new Gate(), acknowledged: () => undefined });
+
+  it('is well by its gateway and its database alone, and names no room that it does not know', async () => {
+    const health = await server.request('GET', '/health');
+    const well = { status: 'ok' };
+    expect(health.status).to.equal(200);
+    expect(await health.json()).to.deep.include({
+      status: 'ok',
+      checks: { database: well, storage: well, disk: well },
+    });
+    const metrics = await (await server.request('GET', '/metrics')).text();
+    expect(metrics).to.match(/^weighhouse_storage_free_bytes nan$/im);
+    await ceph.signalGateway('SIGSTOP');
+    try {
+      await until('it says so', async () => (await server.request('GET', '/health')).status === 503);
+    } finally {
+      await ceph.signalGateway('SIGCONT');
+    }
+    await until('it is well again', async () => (await server.request('GET', '/health')).status === 200);
+  });
 
   it('goes on where it was after all its processes died in the middle of a push', async function () {
     this.timeout(180_000);
