@@ -50,7 +50,7 @@ const PACKAGES: Record<string, RegExp> = {
 };
 
 /** Who may touch the file system: storage; database for the embedded cluster and its migrations; commands for the key file. */
-const FILES = /^(storage\/|database\/(embedded|data-folder|migrate)|commands\/|main$)/;
+const FILES = /^(storage\/|database\/(embedded|data-folder|migrat(e|ions))|commands\/|main$)/;
 
 interface Import {
   readonly from: string;
