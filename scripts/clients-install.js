@@ -40,6 +40,8 @@ const goTools = [
     path: 'github.com/docker/compose/v2/cmd',
     module: 'github.com/docker/compose/v2',
   },
+  // A program of our own over Kubernetes' types.
+  { name: 'kubernetes-types', version: 'v0.32.3', path: '.', module: 'k8s.io/client-go' },
   { name: 'ollama', version: 'v0.6.5', path: 'github.com/ollama/ollama', cgo: true },
 ];
 

@@ -17,18 +17,14 @@ type Manifest = any;
 
 const valuesOf = (name: string) => ['--values', join(ROOT, 'test/deploy/values', `${name}.yaml`)];
 
-async function render(name: string, ...more: string[]): Promise<Manifest[]> {
-  const { stdout } = await run('helm', [
-    'template',
-    'wh',
-    CHART,
-    '--namespace',
-    'models',
-    ...CLUSTER,
-    ...valuesOf(name),
-    ...more,
-  ]);
-  const documents = parseAllDocuments(stdout);
+/** What helm makes of the values, as text. */
+async function template(name: string): Promise<string> {
+  const args = ['template', 'wh', CHART, '--namespace', 'models', ...CLUSTER, ...valuesOf(name)];
+  return (await run('helm', args)).stdout;
+}
+
+async function render(name: string): Promise<Manifest[]> {
+  const documents = parseAllDocuments(await template(name));
   for (const document of documents) expect(document.errors).to.deep.equal([]);
   return documents.map((document) => document.toJS() as Manifest).filter((manifest) => manifest !== null);
 }
@@ -149,6 +145,19 @@ describe('the Helm chart', () => {
       const accounts = manifests.filter(({ kind }) => kind === 'ServiceAccount').map(({ metadata }) => metadata.name);
       expect([...accounts, 'default']).to.include(template.spec.serviceAccountName);
     }
+  });
+
+  it('is made of what Kubernetes itself knows, field by field', async function () {
+    if (!find('kubernetes-types')) notRun(this, 'kubernetes-types', 'it is not installed (npm run clients:install)');
+    for (const name of SETS) {
+      const { stdout } = await run('kubernetes-types', [], { input: await template(name) });
+      expect(stdout).to.contain('apps/v1, Kind=Deployment');
+    }
+    const wrong = (await template('small')).replace('readOnlyRootFilesystem', 'readOnlyRootFileSystem');
+    const refused = await run('kubernetes-types', [], { input: wrong, mayFail: true });
+    expect([refused.code, refused.stderr]).to.satisfy(
+      ([code, said]: [number, string]) => code === 1 && said.includes('readOnlyRootFileSystem'),
+    );
   });
 
   it('has ingress-nginx pass bodies on as deploy/nginx does', async () => {
