@@ -78,7 +78,7 @@ describe('the Helm chart', () => {
       const [container] = pod.containers;
       for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe']) {
         const { path, port } = container[probe].httpGet;
-        expect(port).to.equal('operations');
+        expect(port).to.equal(probe === 'readinessProbe' ? 'http' : 'operations');
         expect(routes).to.contain(`'${path}'`);
       }
       expect(container.readinessProbe.httpGet.path).to.equal('/health');
