@@ -7,6 +7,7 @@ import type { Job } from '../gc/jobs.js';
 import { orphansJob } from '../gc/orphans.js';
 import { recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
+import { straysJob } from '../gc/strays.js';
 import type { Log } from '../log.js';
 import { factsJob } from '../metadata/facts-job.js';
 import { answersJob } from '../metadata/idempotency.js';
@@ -14,7 +15,7 @@ import { sealJob } from '../metadata/seals.js';
 import { Blobs } from '../registry/blobs.js';
 import { roomOf } from '../storage/folder-check.js';
 import type { RecordStore } from '../storage/record-store.js';
-import type { SegmentStore } from '../storage/segment-store.js';
+import { isUploading, type SegmentStore } from '../storage/segment-store.js';
 
 /** Everything that runs in the background. `compaction` is told of what that does. */
 export function jobsOf(
@@ -38,6 +39,7 @@ export function jobsOf(
     sessionsJob(database, everyMs),
     sealJob(database, config.auditSealInterval * 1000),
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
+    ...(isUploading(store) ? [straysJob({ database, store, log, everyMs: config.orphanInterval * 1000 })] : []),
     abandonedJob(database, everyMs, config.readGrace),
     ...(config.compactionRate === 0
       ? []

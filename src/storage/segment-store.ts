@@ -123,6 +123,21 @@ export interface RedirectingSegmentStore extends SegmentStore {
   urlFor(key: SegmentKey, lifetimeSeconds: number): Promise<URL>;
 }
 
+/** A store in which a segment may have been begun more often than its writer knows. */
+export interface UploadingSegmentStore extends SegmentStore {
+  /** Keys for which something is begun; some perhaps twice. */
+  listBegun(): AsyncIterable<SegmentKey>;
+  /**
+   * Removes what was begun for a segment beside what became its object, if it never got a byte. Only for a sealed segment.
+   * Idempotent. @returns how much stays, since it has bytes.
+   */
+  removeStrays(key: SegmentKey): Promise<number>;
+}
+
+export function isUploading(store: SegmentStore): store is UploadingSegmentStore {
+  return 'removeStrays' in store;
+}
+
 export function isRedirecting(store: SegmentStore): store is RedirectingSegmentStore {
   return 'urlFor' in store;
 }

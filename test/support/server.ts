@@ -19,7 +19,7 @@ export const ADMIN_KEY = 'wh_admin_test-key-of-the-suite';
 export const AUTHORIZATION = `Basic ${Buffer.from(`anyone:${ADMIN_KEY}`).toString('base64')}`;
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-const READY_MS = 60_000;
+const READY_MS = 180_000;
 
 /** The CA of each server that serves HTTPS, by `host`. */
 const authorities = new Map<string, string>();

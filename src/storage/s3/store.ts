@@ -19,6 +19,7 @@ import {
   type SegmentKey,
   type SegmentRange,
   type SegmentState,
+  type UploadingSegmentStore,
 } from '../segment-store.js';
 
 const MARKER = 'weighhouse.marker';
@@ -47,7 +48,7 @@ export interface S3StoreOptions extends S3Options {
  *     <prefix><2 hex>/<key>                  a segment, or a multipart upload that is to be one
  *     <prefix>records/<order>-<random>.jsonl what the database knows
  */
-export class S3Store implements RedirectingSegmentStore, RecordStore {
+export class S3Store implements RedirectingSegmentStore, UploadingSegmentStore, RecordStore {
   readonly settleSeconds: number;
   readonly #bucket: S3Bucket;
   readonly #memory: PartMemory;
@@ -138,12 +139,8 @@ export class S3Store implements RedirectingSegmentStore, RecordStore {
     return nothing;
   }
 
-  async *list(): AsyncGenerator<SegmentKey> {
+  async *listBegun(): AsyncGenerator<SegmentKey> {
     try {
-      for await (const name of this.#bucket.names('')) {
-        const key = findSegmentKey(name);
-        if (key) yield key;
-      }
       for await (const { name } of this.#bucket.uploads('')) {
         const key = findSegmentKey(name);
         if (key) yield key;
@@ -151,6 +148,35 @@ export class S3Store implements RedirectingSegmentStore, RecordStore {
     } catch (error) {
       throw storageFailure(error);
     }
+  }
+
+  async removeStrays(key: SegmentKey): Promise<number> {
+    return await asked(this.#removeStrays(key));
+  }
+
+  /** Abort takes parts along, also those of the object if RGW died in its Complete: so nothing that has any is aborted. */
+  async #removeStrays(key: SegmentKey): Promise<number> {
+    let kept = 0;
+    if (!(await this.#bucket.find(key))) return kept;
+    for await (const { name, upload } of this.#bucket.uploads(key)) {
+      if (name !== key) continue;
+      const parts = await this.#bucket.listParts(name, upload);
+      if (parts?.length === 0) await this.#bucket.abort(name, upload);
+      else if (parts) kept += 1;
+    }
+    return kept;
+  }
+
+  async *list(): AsyncGenerator<SegmentKey> {
+    try {
+      for await (const name of this.#bucket.names('')) {
+        const key = findSegmentKey(name);
+        if (key) yield key;
+      }
+    } catch (error) {
+      throw storageFailure(error);
+    }
+    yield* this.listBegun();
   }
 
   async readMarker(): Promise<string | undefined> {

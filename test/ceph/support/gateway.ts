@@ -41,6 +41,8 @@ export class Gateway {
   /** Decides over each request; a promise holds it. */
   fate: (seen: Seen) => Fate | Promise<Fate> = () => 'pass';
   readonly seen: Seen[] = [];
+  /** Bytes of segments that went to the store by ranges, and of parts and objects that came from it. */
+  readonly bytes = { read: 0, written: 0 };
   readonly #counts = new Map<string, number>();
   readonly #server: Server;
 
@@ -86,10 +88,10 @@ export class Gateway {
       outgoing.end(incoming.method === 'HEAD' ? undefined : body);
       return;
     }
-    await this.#forward(incoming, outgoing, fate);
+    await this.#forward(incoming, outgoing, fate, seen.operation);
   }
 
-  async #forward(incoming: IncomingMessage, outgoing: ServerResponse, fate: Fate): Promise<void> {
+  async #forward(incoming: IncomingMessage, outgoing: ServerResponse, fate: Fate, operation: Operation): Promise<void> {
     const { method, headers, url: path } = incoming;
     const forwarded = request({ host: '127.0.0.1', port: this.ceph.port, method, headers, path, agent: false });
     forwarded.on('error', () => outgoing.destroy());
@@ -98,6 +100,7 @@ export class Gateway {
     });
     let first = fate === 'damage';
     incoming.on('data', (bytes: Buffer) => {
+      if (operation === 'Part' || operation === 'Put') this.bytes.written += bytes.length;
       const sent = first ? Buffer.from(bytes) : bytes;
       if (first) sent[0] = (sent[0] ?? 0) ^ 1;
       first = false;
@@ -120,6 +123,7 @@ export class Gateway {
     for await (const bytes of answer as AsyncIterable<Buffer>) {
       const room = (cut ?? stall ?? Number.POSITIVE_INFINITY) - sent;
       sent += bytes.length;
+      if (operation === 'Get' && answer.statusCode === 206) this.bytes.read += bytes.length;
       if (!outgoing.write(bytes.subarray(0, room))) await drained(outgoing);
       if (bytes.length < room) continue;
       if (stall === undefined) outgoing.destroy();

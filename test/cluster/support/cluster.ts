@@ -39,6 +39,13 @@ export function needCluster(context: Context): void {
   if (missing) notRun(context, 'nodes behind nginx', missing);
 }
 
+const running = new Set<Cluster>();
+
+/** Of a run that was broken off. */
+export async function disposeClusters(): Promise<void> {
+  for (const cluster of running) await cluster.dispose();
+}
+
 export class Cluster {
   private constructor(
     readonly ceph: Ceph,
@@ -57,7 +64,9 @@ export class Cluster {
       const { address = '127.0.0.1', certificate } = options;
       const hosts = nodes.map(({ server }) => server.host);
       const nginx = await startNginx({ nodes: hosts, address, certificate, tls: certificate !== undefined });
-      return new Cluster(ceph, place, database, nodes, nginx);
+      const cluster = new Cluster(ceph, place, database, nodes, nginx);
+      running.add(cluster);
+      return cluster;
     } catch (error) {
       for (const step of undo.reverse()) await step().catch(() => undefined);
       throw error;
@@ -71,6 +80,7 @@ export class Cluster {
 
   /** Stops everything but Ceph, where nothing is left of it. @throws when a node warned of something. */
   async dispose(): Promise<void> {
+    running.delete(this);
     await this.nginx.dispose();
     const ended = await Promise.allSettled(this.nodes.map(({ server }) => server.dispose()));
     for (const { gateway } of this.nodes) await gateway?.close();
