@@ -12,6 +12,12 @@ const run = promisify(execFile);
 /** The last commit that knew the migrations up to 0003 alone. */
 export const FIRST = '981b021584';
 
+/** Whether this checkout was made without its history: what came before can't be had then, whatever is installed. */
+export async function hasNoHistory(): Promise<boolean> {
+  const { stdout } = await run('git', ['rev-parse', '--is-shallow-repository'], { cwd: ROOT });
+  return stdout.trim() === 'true';
+}
+
 /**
  * The folder of a version, compiled, with the present node_modules; it is kept for the next time.
  * @throws Error that says why it can't be had: no git, or no such commit in this checkout.
