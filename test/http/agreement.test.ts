@@ -8,6 +8,8 @@ import { startServer, type TestServer } from '../support/server.js';
 import { bytesOf, descriptorOf, IMAGE, imageOf, pushBlob, pushConfig } from './content.js';
 
 const WORKERS = 20;
+/** Of walks, at most. */
+const ROUNDS = 8;
 const TURNS = 15;
 /** Spellings of two releases, and an alias. */
 const TAGS = ['v1.0-fp16', 'V1.0_FP16', 'v1.0.fp16', 'v1.0-int8', 'v1.0_INT8', 'latest'];
@@ -74,9 +76,10 @@ describe('tags and releases', () => {
       const { body } = await api<{ items: { id: string; tag: string }[] }>(server, 'GET', '/releases?limit=100');
       return body.items;
     };
-    await Promise.all(
+    const wanted = ['push 201', 'delete tag 202', 'move 200', 'edit 200', 'deploy 201', 'delete release 204'];
+    const walk = (round: number) =>
       Array.from({ length: WORKERS }, async (_, worker) => {
-        const roll = dice(worker + 1);
+        const roll = dice(round * WORKERS + worker + 1);
         for (let turn = 0; turn < TURNS; turn++) {
           const tag = TAGS[roll(TAGS.length)] ?? '';
           const manifest = manifests[roll(manifests.length)] ?? Buffer.alloc(0);
@@ -116,12 +119,13 @@ describe('tags and releases', () => {
               note('push', await put(repository, tag, manifest));
           }
         }
-      }),
-    );
-    expect(await faultsOf(server)).to.deep.equal([]);
-    // It was worth looking: each kind of change was made, and some were refused.
-    for (const made of ['push 201', 'delete tag 202', 'move 200', 'edit 200', 'deploy 201', 'delete release 204'])
-      expect(seen.get(made), `${made} of ${JSON.stringify([...seen])}`).to.be.greaterThan(0);
+      });
+    // What is deployed stands in the way of some changes: on until each kind of change was made at least once.
+    for (let round = 0; round < ROUNDS && (round === 0 || wanted.some((made) => !seen.has(made))); round++) {
+      await Promise.all(walk(round));
+      expect(await faultsOf(server)).to.deep.equal([]);
+    }
+    expect([...seen.keys()], JSON.stringify([...seen])).to.include.members(wanted);
   });
 
   it('agree after 20 made the same model by their first pushes', async function () {

@@ -53,11 +53,12 @@ describe('the listening connection', () => {
     const { heard } = await hear(site.url, PATIENT);
     await untilHeard(heard, 'first');
     heard.length = 0;
+    // It may have been notified more often than it had to be.
+    const gaps = () => heard.filter((what) => what === 'gap').length;
     await database.query('select pg_terminate_backend($1::int)', [(await connections())[0]]);
-    await until('the loss is told', () => heard.length > 0);
-    expect(heard).to.deep.equal(['gap']);
-    await until('the new connection is told', () => heard.length > 1);
-    expect(heard).to.deep.equal(['gap', 'gap']);
+    await until('the loss is told', () => gaps() > 0);
+    await until('the new connection is told', () => gaps() > 1);
+    expect(gaps()).to.equal(2);
     await untilHeard(heard, 'second');
   });
 
