@@ -1,6 +1,7 @@
 import { DeleteBucketLifecycleCommand, PutBucketLifecycleConfigurationCommand } from '@aws-sdk/client-s3';
 import { expect } from 'chai';
 import { openClients, type S3Options } from '../../src/storage/s3/client.js';
+import { runCommand } from '../faults/support/command.js';
 import { startServer, type TestServer } from '../support/server.js';
 import { empty, placeIn, settingsOf } from './support/bucket.js';
 import { type Ceph, sharedCeph } from './support/ceph.js';
@@ -58,15 +59,28 @@ describe('a start on a bucket', function () {
     }
   });
 
-  it('is refused where the prefix is another database’s, or the database knows another prefix', async () => {
+  it('is refused where the prefix is another database’s', async () => {
     server = await startServer({ environment: settingsOf(place) });
     expect(await refusal(settingsOf(place))).to.match(/belongs to another database/);
+  });
+
+  it('is refused where other nodes of its database use another prefix, until the operator says that it is the one', async () => {
+    const other = placeIn(ceph);
+    server = await startServer({ environment: settingsOf(place) });
     const { REGISTRY_DATABASE_URL = '' } = server.environment;
-    const elsewhere = placeIn(ceph);
+    const serve = (at: S3Options, command = 'serve') =>
+      runCommand(command, { ...settingsOf(at), REGISTRY_DATABASE_URL });
     try {
-      expect(await refusal({ ...settingsOf(elsewhere), REGISTRY_DATABASE_URL })).to.match(/this storage is a new one/);
+      const refused = await serve(other);
+      expect(refused.code).to.equal(1);
+      expect(refused.said).to.match(/this storage is a new one/);
+      expect(refused.said).not.to.include(place.secretAccessKey);
+      expect(await server.stop()).to.equal(0);
+      expect(await serve(other, 'adopt')).to.include({ code: 0 });
+      const former = await serve(place);
+      expect(former.said).to.match(/not the one that the nodes of this database used last/);
     } finally {
-      await empty(elsewhere);
+      await empty(other);
     }
   });
 
