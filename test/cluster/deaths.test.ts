@@ -208,8 +208,11 @@ describe('nodes behind nginx, of which any may die', function () {
     await until('all that is no blob is gone', swept, SWEPT_MS).catch((error: unknown) => {
       throw new Error(`left: ${JSON.stringify({ ...last, objects: undefined, ofBlobs: undefined })}`, { cause: error });
     });
-    const { objects, ofBlobs, lost } = last ?? (await compare(url, cluster.place));
+    const { objects, ofBlobs, lost, published } = last ?? (await compare(url, cluster.place));
     expect(lost).to.deep.equal([]);
+    // Nobody can tell whether an abort would take the object's bytes along.
+    if (published.length > 0) console.log(`      still listed, as the gateway died over them: ${published.join(', ')}`);
+    expect(ofBlobs).to.include.members(published);
     expect([...objects].sort()).to.deep.equal(ofBlobs.sort());
     const blobs = new Ledger();
     blobs.uploads.push(...ledger.uploads.filter((upload) => upload.committed));
