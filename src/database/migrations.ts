@@ -28,7 +28,7 @@ export async function newestMigration(folder: URL = MIGRATIONS): Promise<string>
   return numberOf((await listMigrations(folder)).at(-1) ?? '');
 }
 
-export function numberOf(name: string): string {
+function numberOf(name: string): string {
   return /^\d{4}/.exec(name)?.[0] ?? '';
 }
 

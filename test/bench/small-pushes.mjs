@@ -11,12 +11,12 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { freePort } from '../../scripts/free-port.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const KEY = 'wh_admin_only-for-measuring';
@@ -33,15 +33,6 @@ const rounds = Number(values.rounds);
 const milliseconds = Number(values.seconds) * 1000;
 
 const digestOf = (bytes) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** Milliseconds of CPU that a process and all below it have used, also those that ended; Linux tells. */
 function cpuOf(root) {

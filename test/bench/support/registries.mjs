@@ -3,10 +3,10 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync } from 'node:fs';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../../../scripts/free-port.mjs';
 
 const START_MS = 300_000;
 const DISTRIBUTION = 'v3.1.2';
@@ -123,13 +123,4 @@ function installDistribution() {
   const built = spawnSync('go', args, { env: { ...process.env, CGO_ENABLED: '0', GOBIN: cache }, stdio: 'inherit' });
   if (built.status !== 0) throw new Error('distribution can not be built: is go there?');
   return program;
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }
