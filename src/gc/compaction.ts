@@ -184,7 +184,8 @@ async function* paced(
   let due = performance.now();
   for await (const bytes of source) {
     signal.throwIfAborted();
-    yield bytes;
+    // They are lent, and whoever writes them keeps them for a while.
+    yield Uint8Array.from(bytes);
     due = Math.max(due, performance.now()) + (1000 * bytes.length) / bytesPerSecond;
     const wait = due - performance.now();
     if (wait >= 1) await sleep(wait, undefined, { signal }).catch(() => signal.throwIfAborted());

@@ -3,8 +3,8 @@ import { RegistryError } from '../errors.js';
 import { trafficOf } from './traffic.js';
 
 /**
- * Sends bytes as the body of a response whose head is set, and ends it. One chunk at a time is under way: the source is
- * asked for more when the socket has taken it.
+ * Sends bytes as the body of a response whose head is set, and ends it. One chunk at a time is under way: the source, which
+ * may lend them, is asked for more when the kernel has taken all of it.
  * @throws 'ClientGone' if the client goes away or takes nothing for `idleMs`; what the source throws. Either way the
  * connection is broken off, so that the client can't take a part for the whole.
  */
@@ -23,7 +23,7 @@ export async function sendBody(
     stir();
   };
   socket.setTimeout(idleMs, onIdle);
-  response.on('drain', stir).on('close', stir);
+  response.on('close', stir);
   // A response that waits behind an earlier one on its connection hears nothing when that connection ends.
   socket.on('close', stir);
   const checkClient = () => {
@@ -33,9 +33,9 @@ export async function sendBody(
     for await (const bytes of source) {
       checkClient();
       traffic?.send(bytes.length);
-      if (response.write(bytes)) continue;
       await new Promise<void>((resolve) => {
         wake = resolve;
+        response.write(bytes, () => resolve());
       });
       checkClient();
     }
@@ -46,7 +46,7 @@ export async function sendBody(
   } finally {
     socket.setTimeout(0);
     socket.removeListener('timeout', onIdle).removeListener('close', stir);
-    response.removeListener('drain', stir).removeListener('close', stir);
+    response.removeListener('close', stir);
   }
   response.end();
 }

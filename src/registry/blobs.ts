@@ -29,7 +29,7 @@ export interface OpenableBlob extends Blob {
   /** An address of that object for a client, where the store gives any. @throws 'BlobDamaged' */
   readonly urlFor?: ((lifetimeSeconds: number) => Promise<URL>) | undefined;
   /**
-   * Reads a range. @throws 'BlobDamaged' before the first byte if it can be told by then, else out of the iteration.
+   * Reads a range, in pieces that are lent until the next one is asked for. @throws 'BlobDamaged' before the first byte if it can be told by then, else out of the iteration.
    */
   open(range: ByteRange): Promise<AsyncIterable<Uint8Array> & AsyncDisposable>;
 }

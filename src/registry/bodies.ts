@@ -67,7 +67,7 @@ function piecesOf(segments: readonly Segment[], range: SegmentRange): { key: Seg
 }
 
 /**
- * Reads `range` of a body, one segment after the other.
+ * Reads `range` of a body, one segment after the other, in pieces that are lent until the next is asked for.
  * @throws 'BlobDamaged' out of the iteration when a segment turns out missing or short.
  */
 export async function* readBody(
@@ -77,8 +77,7 @@ export async function* readBody(
 ): AsyncGenerator<Uint8Array, void> {
   for (const piece of piecesOf(segments, range)) {
     let left = piece.range.end - piece.range.start;
-    // Leaving the loop early destroys the stream.
-    for await (const bytes of (await store.open(piece.key, piece.range)) as AsyncIterable<Uint8Array>) {
+    for await (const bytes of await store.open(piece.key, piece.range)) {
       left -= bytes.length;
       yield bytes;
     }

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, link, mkdir, open, opendir, readdir, readFile, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Readable } from 'node:stream';
-import { type AppendFile, createNew, type CreateFile, DurableFile, storageError } from './durable-file.js';
-import { damaged, readRange } from './file-range.js';
+import { type AppendFile, type CreateFile, createNew, DurableFile, storageError } from './durable-file.js';
+import { damaged, FileRange } from './file-range.js';
 import type { MemoryBudget } from './memory-budget.js';
+import { ReadMemory } from './read-memory.js';
 import {
   findSegmentKey,
+  type LentBytes,
   type OpenSegment,
   type PausePoint,
   type SegmentKey,
@@ -14,12 +15,6 @@ import {
   type SegmentStore,
 } from './segment-store.js';
 import { Turns } from './turns.js';
-
-const KiB = 1024;
-const MAX_READ_BYTES = 1024 * KiB;
-const MIN_READ_BYTES = 64 * KiB;
-/** A stream holds what it reads ahead and what the socket has not taken yet. */
-const BUFFERS_PER_READ = 2;
 
 /** As many operations on files as may hang at a time; config.ts gives a process four threads more. */
 const OPERATIONS = 12;
@@ -55,24 +50,22 @@ export class FilesystemStore implements SegmentStore {
   /** The folder. */
   readonly root: string;
   readonly #budget: MemoryBudget;
-  readonly #downloadMemory: number;
+  readonly #reading: ReadMemory;
   readonly #createFile: CreateFile;
   readonly #pause: PausePoint;
   readonly #turns = new Turns(OPERATIONS);
-  #reads = 0;
-  #readBytes = 0;
 
   constructor(options: FilesystemOptions) {
     this.root = options.root;
     this.#budget = options.budget;
-    this.#downloadMemory = options.downloadMemory;
+    this.#reading = new ReadMemory(options.downloadMemory);
     this.#createFile = options.createFile ?? createNew;
     this.#pause = options.pause ?? (() => undefined);
   }
 
-  /** Bytes that all downloads together may hold now, as shared out to those that run. */
+  /** Bytes that all downloads together hold. */
   get readAheadBytes(): number {
-    return this.#readBytes;
+    return this.#reading.held;
   }
 
   async begin(key: SegmentKey): Promise<OpenSegment> {
@@ -90,19 +83,11 @@ export class FilesystemStore implements SegmentStore {
     return { objectSize: null };
   }
 
-  async open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
-    const file = await this.#openFresh(key, range.end);
+  async open(key: SegmentKey, range: SegmentRange): Promise<LentBytes> {
+    const reopen = () => this.#openFresh(key, range.end);
+    const file = await reopen();
     if (!file) throw damaged(key, range.end, (await this.stat(key))?.size ?? 0);
-    this.#reads += 1;
-    const share = this.#downloadMemory / (BUFFERS_PER_READ * this.#reads);
-    const bytes = Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, 2 ** Math.floor(Math.log2(share))));
-    this.#readBytes += BUFFERS_PER_READ * bytes;
-    const stream = readRange(file, key, range, bytes, this.#turns, () => this.#openFresh(key, range.end));
-    stream.once('close', () => {
-      this.#reads -= 1;
-      this.#readBytes -= BUFFERS_PER_READ * bytes;
-    });
-    return stream;
+    return new FileRange(file, { key, range, memory: this.#reading, turns: this.#turns, reopen });
   }
 
   async stat(key: SegmentKey): Promise<{ size: number } | undefined> {

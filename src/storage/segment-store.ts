@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import type { Readable } from 'node:stream';
 
 /** `<2 hex>/<upload id>.<index>.<64 random bits in hex>`; used once. */
 export type SegmentKey = string & { readonly __segmentKey: unique symbol };
@@ -21,6 +20,14 @@ export function findSegmentKey(text: string): SegmentKey | undefined {
 export interface SegmentRange {
   readonly start: number;
   readonly end: number;
+}
+
+/**
+ * Bytes in pieces, each of which is lent: it is good until the next one is asked for or the iteration ends, and then used
+ * again. Whoever does not read to the end ends it with `return`.
+ */
+export interface LentBytes extends AsyncIterableIterator<Uint8Array, undefined> {
+  return(): Promise<IteratorResult<Uint8Array, undefined>>;
 }
 
 /** What a store needs to take a segment up again, kept in the segment's row; its form is the store's own. */
@@ -91,10 +98,10 @@ export interface SegmentStore {
     claim: SealClaim,
   ): Promise<{ objectSize: number | null } | undefined>;
   /**
-   * Streams a range, which is not empty; the caller reads it to its end or destroys it.
-   * @throws 'BlobDamaged' before the first byte if the object is gone or too short; the stream errs if it turns out so later.
+   * Reads a range, which is not empty.
+   * @throws 'BlobDamaged' before the first byte if the object is gone or too short; later out of the iteration.
    */
-  open(key: SegmentKey, range: SegmentRange): Promise<Readable>;
+  open(key: SegmentKey, range: SegmentRange): Promise<LentBytes>;
   /** The object's size in bytes, or undefined when there is none. */
   stat(key: SegmentKey): Promise<{ size: number } | undefined>;
   /**

@@ -303,7 +303,7 @@ describe('the compaction of a blob', () => {
         await removals().run();
         expect(await count('removals')).to.equal(3);
       }
-      pieces.push(piece);
+      pieces.push(Uint8Array.from(piece));
     }
     expect(Buffer.concat(pieces).equals(WHOLE.subarray(5))).to.equal(true);
     await expectNothingElse();

@@ -2,8 +2,8 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { type Rooms, Site } from '../support/rooms.js';
-import { until } from './support/processes.js';
 import { bytesOf, compactorOf, NAME, outcome, pushChunks, read, sha256 } from './races-scene.js';
+import { until } from './support/processes.js';
 
 const MiB = 1024 * 1024;
 
@@ -47,7 +47,7 @@ describe('a reader of a blob whose bytes move', () => {
     const pieces: Uint8Array[] = [];
     for await (const piece of await blob.open(range)) {
       if (pieces.length === 0) await compact();
-      pieces.push(piece);
+      pieces.push(Uint8Array.from(piece));
     }
     expect(Buffer.concat(pieces)).to.deep.equal(WHOLE.subarray(range.start, range.end));
   });

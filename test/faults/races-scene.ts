@@ -1,14 +1,14 @@
 // What the tests of races share: two "processes" on one database and one folder, and looks into both.
 import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { type Failure, RegistryError } from '../../src/errors.js';
-import { type Digest, digestOf } from '../../src/oci/digest.js';
 import { type CompactionOptions, type CompactionOutcome, compactionJob } from '../../src/gc/compaction.js';
 import type { Job } from '../../src/gc/jobs.js';
+import { type Digest, digestOf } from '../../src/oci/digest.js';
 import type { RepositoryName } from '../../src/oci/name.js';
 import type { FilesystemStore } from '../../src/storage/filesystem.js';
 import type {
+  LentBytes,
   OpenSegment,
   SealClaim,
   SegmentKey,
@@ -17,8 +17,9 @@ import type {
   SegmentStore,
   WriteProgress,
 } from '../../src/storage/segment-store.js';
+import { gather } from '../support/gather.js';
 import { silent } from '../support/postgres.js';
-import { ACTOR, bodyOf, repository, type Rooms } from '../support/rooms.js';
+import { ACTOR, bodyOf, type Rooms, repository } from '../support/rooms.js';
 
 export const NAME = repository('team/model');
 export const OTHER = repository('other/model');
@@ -147,9 +148,7 @@ export async function read(
   name: RepositoryName = NAME,
 ): Promise<Buffer> {
   const blob = await rooms.registry.blobs.getOpenable(name, digest);
-  const pieces: Uint8Array[] = [];
-  for await (const piece of await blob.open({ start: 0, end: blob.size })) pieces.push(piece);
-  return Buffer.concat(pieces);
+  return await gather(await blob.open({ start: 0, end: blob.size }));
 }
 
 export interface UploadRow {
@@ -213,7 +212,7 @@ export class PassingStore implements SegmentStore {
   ): Promise<{ objectSize: number | null } | undefined> {
     return this.inner.recover(key, length);
   }
-  open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
+  open(key: SegmentKey, range: SegmentRange): Promise<LentBytes> {
     return this.inner.open(key, range);
   }
   stat(key: SegmentKey): Promise<{ size: number } | undefined> {
@@ -243,7 +242,7 @@ export class PassingStore implements SegmentStore {
 export class CountingStore extends PassingStore {
   readonly reads: { key: SegmentKey; range: SegmentRange }[] = [];
 
-  override open(key: SegmentKey, range: SegmentRange): Promise<Readable> {
+  override open(key: SegmentKey, range: SegmentRange): Promise<LentBytes> {
     this.reads.push({ key, range });
     return super.open(key, range);
   }

@@ -1,11 +1,10 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import type { Socket } from 'node:net';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { readByArrivals } from './arrivals.js';
 
 const CONNECT_MS = 5_000;
-export const MAX_READ_BYTES = 256 * 1024;
 
 export interface S3Options {
   /** Empty: that of AWS for the region. */
@@ -21,8 +20,6 @@ export interface S3Options {
   readonly forcePathStyle: boolean;
   /** How long one request may take, in seconds. */
   readonly timeoutSeconds: number;
-  /** How much is read from a connection at once, at most MAX_READ_BYTES; asked before each read. */
-  readonly readBytes?: () => number;
 }
 
 /** The SDK's clients, set up for what RGW is. They repeat nothing: that is decided for each request. */
@@ -34,7 +31,6 @@ export function openClients(options: S3Options): {
   signer: S3Client;
 } {
   const { endpoint, publicEndpoint, region, accessKeyId, secretAccessKey, forcePathStyle } = options;
-  const readBytes = options.readBytes ?? (() => MAX_READ_BYTES);
   const settings: S3ClientConfig = {
     ...(endpoint !== '' && { endpoint }),
     region,
@@ -46,10 +42,10 @@ export function openClients(options: S3Options): {
     maxAttempts: 1,
     expectContinueHeader: false,
     logger: silent,
-    requestHandler: connections(true, readBytes),
+    requestHandler: connections(true),
   };
   const client = withUnsignedBodies(new S3Client(settings));
-  const streamer = withUnsignedBodies(new S3Client({ ...settings, requestHandler: connections(false, readBytes) }));
+  const streamer = withUnsignedBodies(new S3Client({ ...settings, requestHandler: connections(false) }));
   return {
     client,
     streamer,
@@ -60,28 +56,13 @@ export function openClients(options: S3Options): {
 /** The SDK would write to the console; what it says is in its errors. */
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
-/** What arrives on any connection is read into this: many bytes at once, and none of it is garbage. */
-const arriving = Buffer.allocUnsafeSlow(MAX_READ_BYTES);
-
-function connections(keepAlive: boolean, readBytes: () => number): NodeHttpHandler {
-  const agent = {
-    keepAlive,
-    // A download holds its connection as long as its client reads: none must wait for that.
-    maxSockets: Number.POSITIVE_INFINITY,
-    maxFreeSockets: 64,
-    onread: {
-      buffer: () => arriving.subarray(0, readBytes()),
-      // The parser of HTTP is all that listens, and it copies what it passes on.
-      callback(this: Socket, count: number, buffer: Uint8Array): boolean {
-        this.emit('data', buffer.subarray(0, count));
-        return true;
-      },
-    },
-  };
+function connections(keepAlive: boolean): NodeHttpHandler {
+  // A download holds its connection as long as its client reads: none must wait for that.
+  const options = { keepAlive, maxSockets: Number.POSITIVE_INFINITY, maxFreeSockets: 64 };
   return new NodeHttpHandler({
     connectionTimeout: CONNECT_MS,
-    httpAgent: new HttpAgent(agent),
-    httpsAgent: new HttpsAgent(agent),
+    httpAgent: readByArrivals(new HttpAgent(options)),
+    httpsAgent: readByArrivals(new HttpsAgent(options)),
   });
 }
 

@@ -1,17 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import type { Readable } from 'node:stream';
 import { RegistryError } from '../../errors.js';
 import type { MemoryBudget } from '../memory-budget.js';
+import { ReadMemory } from '../read-memory.js';
 import type { RecordStore } from '../record-store.js';
-import { S3Bucket } from './bucket.js';
-import { MAX_READ_BYTES, type S3Options } from './client.js';
-import { recoverUpload, settleSecondsOf } from './complete.js';
-import { isAnswer, storageFailure } from './failures.js';
-import { PartMemory } from './part-memory.js';
-import { S3Range } from './range.js';
-import { S3Segment } from './segment.js';
 import {
   findSegmentKey,
+  type LentBytes,
   type OpenSegment,
   type PausePoint,
   type RedirectingSegmentStore,
@@ -21,15 +15,18 @@ import {
   type SegmentState,
   type UploadingSegmentStore,
 } from '../segment-store.js';
+import { S3Bucket } from './bucket.js';
+import type { S3Options } from './client.js';
+import { recoverUpload, settleSecondsOf } from './complete.js';
+import { isAnswer, storageFailure } from './failures.js';
+import { PartMemory } from './part-memory.js';
+import { ObjectRange } from './range.js';
+import { S3Segment } from './segment.js';
 
 const MARKER = 'weighhouse.marker';
 const BEACONS = 'weighhouse.beacons/';
 const RECORDS = 'records/';
 const ORDER_DIGITS = 16;
-
-const MIN_READ_BYTES = 64 * 1024;
-/** A download holds one read that its client's socket has not taken yet, one ahead of it, and one that came on top. */
-const READS_HELD = 3;
 
 export interface S3StoreOptions extends S3Options {
   /** What all uploads of the process share. */
@@ -53,26 +50,19 @@ export class S3Store implements RedirectingSegmentStore, UploadingSegmentStore, 
   readonly #bucket: S3Bucket;
   readonly #memory: PartMemory;
   readonly #pause: PausePoint;
-  readonly #downloadMemory: number;
-  #reads = 0;
+  readonly #reading: ReadMemory;
 
   constructor(options: S3StoreOptions) {
-    this.#downloadMemory = options.downloadMemory;
-    this.#bucket = new S3Bucket({ ...options, readBytes: () => this.#readBytes });
+    this.#reading = new ReadMemory(options.downloadMemory);
+    this.#bucket = new S3Bucket(options);
     this.#memory = new PartMemory(options.budget);
     this.#pause = options.pause ?? (() => undefined);
     this.settleSeconds = settleSecondsOf(this.#bucket.limitMs);
   }
 
-  /** Bytes that all downloads together may hold now. */
+  /** Bytes that all downloads together hold. */
   get readAheadBytes(): number {
-    return this.#reads * READS_HELD * this.#readBytes;
-  }
-
-  /** How much a download reads at once, so that all have their share. */
-  get #readBytes(): number {
-    const share = Math.floor(this.#downloadMemory / (READS_HELD * Math.max(this.#reads, 1)));
-    return Math.max(MIN_READ_BYTES, Math.min(MAX_READ_BYTES, share));
+    return this.#reading.held;
   }
 
   /** @throws Error in words for the operator if the bucket can't be used. */
@@ -97,22 +87,17 @@ export class S3Store implements RedirectingSegmentStore, UploadingSegmentStore, 
     return objectSize === undefined ? undefined : { objectSize };
   }
 
-  async open(key: SegmentKey, { start, end }: SegmentRange): Promise<Readable> {
-    const failure = (error: unknown) => damaged(key, end, error);
+  async open(key: SegmentKey, range: SegmentRange): Promise<LentBytes> {
+    const failure = (error: unknown) =>
+      isAnswer(error, 'missing', 'range') ? damaged(key, range.end, error) : storageFailure(error);
     try {
-      const { body, size } = await this.#bucket.get(key, start, end);
-      if (size < end) {
-        body.destroy();
-        throw failure(new Error(`${size} bytes are there`));
-      }
-      this.#reads += 1;
-      const stream = new S3Range(this.#bucket, key, start, end, body, failure, this.#readBytes);
-      stream.once('close', () => {
-        this.#reads -= 1;
-      });
-      return stream;
+      const { body, size } = await this.#bucket.get(key, range.start, range.end);
+      if (size >= range.end)
+        return new ObjectRange(body, { bucket: this.#bucket, key, range, memory: this.#reading, failure });
+      body.destroy();
+      throw damaged(key, range.end, new Error(`${size} bytes are there`));
     } catch (error) {
-      throw isAnswer(error, 'missing', 'range') ? failure(error) : storageFailure(error);
+      throw failure(error);
     }
   }
 

@@ -3,8 +3,9 @@ import { expect } from 'chai';
 import { S3Bucket } from '../../../src/storage/s3/bucket.js';
 import type { S3Options } from '../../../src/storage/s3/client.js';
 import type { PausePoint, SegmentKey, SegmentStore } from '../../../src/storage/segment-store.js';
+import { gather } from '../../support/gather.js';
 import { agreed, never, newKey, piecesOf, sourceOf, Witness } from '../../unit/storage/segment-store-contract.js';
-import { empty, openStore, type OpenedStore, placeIn } from './bucket.js';
+import { empty, type OpenedStore, openStore, placeIn } from './bucket.js';
 import type { Ceph } from './ceph.js';
 import { Gateway } from './gateway.js';
 
@@ -65,7 +66,5 @@ export async function put(
 }
 
 export async function read(store: SegmentStore, key: SegmentKey, start: number, end: number): Promise<Buffer> {
-  const pieces: Uint8Array[] = [];
-  for await (const piece of await store.open(key, { start, end })) pieces.push(piece as Uint8Array);
-  return Buffer.concat(pieces);
+  return await gather(await store.open(key, { start, end }));
 }

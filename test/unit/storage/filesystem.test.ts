@@ -6,6 +6,7 @@ import { FilesystemStore } from '../../../src/storage/filesystem.js';
 import { MemoryBudget } from '../../../src/storage/memory-budget.js';
 import type { PausePoint } from '../../../src/storage/segment-store.js';
 import { descriptorsOf, until } from '../../faults/support/processes.js';
+import { gather } from '../../support/gather.js';
 import {
   agreed,
   describeSegmentStore,
@@ -122,17 +123,10 @@ describe('a file that looks short', () => {
     return { key, path };
   }
 
-  async function read(stream: AsyncIterable<unknown>): Promise<Buffer> {
-    const pieces: Buffer[] = [];
-    for await (const piece of stream) pieces.push(piece as Buffer);
-    return Buffer.concat(pieces);
-  }
-
   it('is opened again before it is called damaged', async () => {
     const { key } = await seen(1_000_000);
-    expect(
-      (await read(await made.store.open(key, { start: 10, end: bytes.length }))).equals(bytes.subarray(10)),
-    ).to.equal(true);
+    const read = await gather(await made.store.open(key, { start: 10, end: bytes.length }));
+    expect(read.equals(bytes.subarray(10))).to.equal(true);
     expect(looks).to.equal(1);
   });
 
@@ -145,9 +139,8 @@ describe('a file that looks short', () => {
   it('may be one that is not there yet', async () => {
     const key = newKey();
     look = () => writeFile(join(made.root, key), bytes);
-    expect((await read(await made.store.open(key, { start: 0, end: 100 }))).equals(bytes.subarray(0, 100))).to.equal(
-      true,
-    );
+    const read = await gather(await made.store.open(key, { start: 0, end: 100 }));
+    expect(read.equals(bytes.subarray(0, 100))).to.equal(true);
     expect(looks).to.equal(1);
   });
 
@@ -157,7 +150,7 @@ describe('a file that looks short', () => {
     const stream = await made.store.open(key, { start: 0, end: bytes.length });
     await truncate(path, 2_500_000);
     look = () => appendFile(path, bytes.subarray(2_500_000));
-    expect((await read(stream)).equals(bytes)).to.equal(true);
+    expect((await gather(stream)).equals(bytes)).to.equal(true);
     // Once by its name, which is long enough again only after that.
     expect(looks).to.equal(1);
   });

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { type Failure, RegistryError } from '../../../src/errors.js';
 import {
@@ -9,6 +10,7 @@ import {
   type SegmentStore,
   type WriteProgress,
 } from '../../../src/storage/segment-store.js';
+import { gather } from '../../support/gather.js';
 
 /** A store to try, with what tells how to get rid of it. */
 export interface StoreUnderTest {
@@ -101,9 +103,7 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
     }
 
     async function read(key: SegmentKey, range: SegmentRange): Promise<Buffer> {
-      const pieces: Uint8Array[] = [];
-      for await (const piece of await store.open(key, range)) pieces.push(piece as Uint8Array);
-      return Buffer.concat(pieces);
+      return await gather(await store.open(key, range));
     }
 
     async function keys(): Promise<SegmentKey[]> {
@@ -235,13 +235,28 @@ export function describeSegmentStore(name: string, make: () => Promise<StoreUnde
       expect(await keys()).to.deep.equal([made[0], made[2]]);
     });
 
+    it('lends a piece until the next one is asked for, however slow its readers are', async () => {
+      const bytes = pattern(5 * MiB);
+      const key = await put(bytes);
+      const readSlowly = async (start: number) => {
+        let at = start;
+        for await (const piece of await store.open(key, { start, end: bytes.length })) {
+          await sleep(10);
+          expect(bytes.subarray(at, at + piece.length).equals(piece), `at ${at}`).to.equal(true);
+          at += piece.length;
+        }
+        expect(at).to.equal(bytes.length);
+      };
+      await Promise.all([0, 1, MiB, 3 * MiB].map(readSlowly));
+    });
+
     it('lets a reader end early', async () => {
       const key = await put(pattern(4 * MiB));
       for (let time = 0; time < 20; time++) {
         const stream = await store.open(key, { start: 0, end: 4 * MiB });
         if (time % 2 === 0) for await (const _ of stream) break;
-        else stream.destroy();
-        expect(stream.destroyed).to.equal(true);
+        else await stream.return();
+        expect(await stream.next()).to.deep.equal({ done: true, value: undefined });
       }
     });
 
