@@ -1,7 +1,7 @@
 // Asks the registry in the same container how it is, for a health check, and exits with 0 or 1:
 //
 //   node health.mjs /health/live   whether it lives, at the operations listener
-//   node health.mjs /health        whether it can serve, where clients ask: that listens last
+//   node health.mjs /health        whether it can serve, where clients ask
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import process from 'node:process';

@@ -12,8 +12,8 @@ export interface ThrottleOptions {
 const WINDOW_SECONDS = 60;
 
 /**
- * Slows whoever guesses keys or forges tokens: by address, and by address and key, but never by key alone, or anybody could lock a key's
- * holder out. Counts in this process alone.
+ * Slows whoever guesses keys or forges tokens: by address, and by address and key, but never by key alone, or anybody
+ * could lock a key's holder out. Counts in this process alone.
  */
 export class Throttle {
   readonly #byAddress: RateLimiterMemory;

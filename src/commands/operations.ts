@@ -111,6 +111,16 @@ export class Operations {
     else this.#health.watch('disk', () => Promise.resolve());
   }
 
+  /**
+   * Begins to look whether clients are served, by any worker: one that dies must not take the node from the others'. Called
+   * when all have come up: until then the node counts as not ready.
+   */
+  watchWorkers(serve: () => boolean): void {
+    this.#health.watch('workers', async () => {
+      if (!serve()) throw new Error('no worker serves');
+    });
+  }
+
   /** Gives the connections back; from now on the database counts as out. */
   async unwatch(): Promise<void> {
     await this.#database?.close();

@@ -23,6 +23,11 @@ export class Place {
   #closed = false;
   #pauseMs = FIRST_PAUSE_MS;
   #timer: NodeJS.Timeout | undefined;
+  #cameUp: () => void = () => undefined;
+  /** Resolves when a worker serves here for the first time. */
+  readonly cameUp = new Promise<void>((resolve) => {
+    this.#cameUp = resolve;
+  });
 
   constructor(fork: () => Worker, log: Log) {
     this.#fork = fork;
@@ -32,7 +37,7 @@ export class Place {
   /** Gives the place to a worker that serves already, or to one that is started now. */
   take(serving?: Worker): void {
     const worker = serving ?? this.#fork();
-    if (serving) this.#serving.add(serving);
+    if (serving) this.#serve(serving);
     else void this.#comesUp(worker);
     this.#watch(worker);
     this.#worker = worker;
@@ -71,8 +76,18 @@ export class Place {
 
   async #comesUp(worker: Worker): Promise<boolean> {
     const address = await serves(worker, START_MS);
-    if (address) this.#serving.add(worker);
+    if (address) this.#serve(worker);
     return address !== undefined;
+  }
+
+  #serve(worker: Worker): void {
+    this.#serving.add(worker);
+    this.#cameUp();
+  }
+
+  /** Whether a worker serves here now. */
+  get serves(): boolean {
+    return this.#worker !== undefined && this.#serving.has(this.#worker);
   }
 
   #watch(worker: Worker): void {

@@ -124,6 +124,7 @@ async function start(
   started.add('the jobs', () => jobs.stop(), JOBS_MS);
   // Once more: now they have to end before what they use.
   started.add('the workers', () => workers.stop());
+  void workers.complete().then(() => operations.watchWorkers(() => workers.serve));
   const [address, newKey] = await Promise.all([workers.start(url), ensureAdminKey(database, config)]);
   process.stdout.write(banner(config, address, postgres?.place, newKey));
 }

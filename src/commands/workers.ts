@@ -61,6 +61,16 @@ export class Workers {
     return address;
   }
 
+  /** Resolves when each place has had a worker that served. */
+  async complete(): Promise<void> {
+    await Promise.all(this.#places.map((place) => place.cameUp));
+  }
+
+  /** Whether any worker serves. */
+  get serve(): boolean {
+    return this.#places.some((place) => place.serves);
+  }
+
   /**
    * Puts a new worker in the place of each, one after the other, without a moment in which nobody serves; requests of the
    * former ones go on in them. The first that does not come up ends it. Whoever asks while it runs asks for another one.

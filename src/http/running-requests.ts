@@ -2,7 +2,10 @@ import type { Socket } from 'node:net';
 import type { Identity } from '../auth/access.js';
 import type { Log } from '../log.js';
 
-/** The requests under way, by who makes them, so that a key that is revoked, expires or gets another secret ends its own, and a session that is signed out. */
+/**
+ * The requests under way, by who makes them: a key that is revoked, expires or gets another secret ends its own, and so
+ * does a session that is signed out.
+ */
 export class RunningRequests {
   readonly #isAlive: (identity: Identity) => Promise<boolean>;
   readonly #log: Log;

@@ -42,12 +42,13 @@ describe('a registry whose bytes are in a bucket', () => {
   const traffic = (host: string) => ({ host, gate: new Gate(), acknowledged: () => undefined });
 
   it('is well by its gateway and its database alone, and names no room that it does not know', async () => {
+    await until('all workers have come up', async () => (await server.request('GET', '/health')).status === 200);
     const health = await server.request('GET', '/health');
     const well = { status: 'ok' };
     expect(health.status).to.equal(200);
     expect(await health.json()).to.deep.include({
       status: 'ok',
-      checks: { database: well, storage: well, disk: well },
+      checks: { database: well, storage: well, disk: well, workers: well },
     });
     const metrics = await (await server.request('GET', '/metrics')).text();
     expect(metrics).to.match(/^weighhouse_storage_free_bytes nan$/im);

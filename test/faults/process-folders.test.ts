@@ -54,6 +54,7 @@ describe('two nodes and the folder that they share', function () {
 
   it('a restored copy is taken by `weighhouse adopt`, and a node on the former folder says that it is not well', async () => {
     const first = await node('');
+    await until('the first node is well', async () => (await first.request('GET', '/health')).status === 200);
     const content = new Content('moved', 1_000_000);
     const body = content.part(0, content.size);
     await send(first.host, 'POST', `/v2/moved/blobs/uploads/?digest=${content.digest}`, { body });
@@ -68,6 +69,6 @@ describe('two nodes and the folder that they share', function () {
     expect(former.said).to.match(/not the one that the nodes of this database used last/);
     const second = await node(copy);
     expect((await pull(second.host, `/v2/moved/blobs/${content.digest}`))?.digest).to.equal(content.digest);
-    expect((await second.request('GET', '/health')).status).to.equal(200);
+    await until('the second node is well', async () => (await second.request('GET', '/health')).status === 200);
   });
 });

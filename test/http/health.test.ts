@@ -64,6 +64,7 @@ describe('the health of a registry', function () {
     const environment = { REGISTRY_OPERATIONS_LISTEN: operations, REGISTRY_HEALTH_TIMEOUT: '1' };
     server = await startServer({ environment });
     marker = join(server.folder, 'data/blobs/weighhouse.marker');
+    await untilOut(server.host, []);
   });
   after(async () => {
     await server?.dispose();
@@ -79,7 +80,7 @@ describe('the health of a registry', function () {
         code: 200,
         status: 'ok',
         version,
-        checks: { database: well, storage: well, disk: well },
+        checks: { database: well, storage: well, disk: well, workers: well },
       });
       for (const path of ['/health', '/health/live']) {
         const answer = await exchange(host, 'HEAD', path, { headers: { authorization: '' } });

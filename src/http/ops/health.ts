@@ -2,7 +2,7 @@ import { RegistryError } from '../../errors.js';
 import type { Context } from '../context.js';
 
 /** What is looked at. */
-export const CHECKS = ['database', 'storage', 'disk'] as const;
+export const CHECKS = ['database', 'storage', 'disk', 'workers'] as const;
 
 export type CheckState = 'ok' | 'unavailable';
 

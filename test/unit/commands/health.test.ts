@@ -33,6 +33,7 @@ describe('the health of a node', () => {
       database: { status: 'ok' },
       storage: { status: 'unavailable' },
       disk: { status: 'unavailable' },
+      workers: { status: 'unavailable' },
     });
   });
 
@@ -44,6 +45,7 @@ describe('the health of a node', () => {
     });
     node.watch('storage', well);
     node.watch('disk', well);
+    node.watch('workers', well);
     for (let round = 0; round < 3; round++) {
       const reports = await Promise.all(Array.from({ length: 20 }, () => node.report()));
       for (const { status } of reports) expect(status).to.equal('ok');
@@ -62,6 +64,7 @@ describe('the health of a node', () => {
     });
     node.watch('database', well);
     node.watch('disk', well);
+    node.watch('workers', well);
     for (let round = 0; round < 2; round++) {
       const begun = performance.now();
       const { checks } = await node.report();
@@ -70,6 +73,7 @@ describe('the health of a node', () => {
         database: { status: 'ok' },
         storage: { status: 'unavailable' },
         disk: { status: 'ok' },
+        workers: { status: 'ok' },
       });
       await sleep(1_050);
     }
@@ -82,7 +86,7 @@ describe('the health of a node', () => {
 
   it('says that the node drains although all is well, at once', async () => {
     const { health: node, drain } = health();
-    for (const name of ['database', 'storage', 'disk'] as const) node.watch(name, well);
+    for (const name of ['database', 'storage', 'disk', 'workers'] as const) node.watch(name, well);
     expect((await node.report()).status).to.equal('ok');
     drain();
     expect((await node.report()).status).to.equal('draining');
