@@ -8,7 +8,7 @@ import { MemoryBudget } from '../../src/storage/memory-budget.js';
 import { connect, type Database } from '../../src/database/connect.js';
 import { createDatabase, type TestDatabase } from '../support/postgres.js';
 import { Site } from '../support/rooms.js';
-import { PassingStore } from './races-scene.js';
+import { PassingStore } from './races-stores.js';
 
 /** Waits, before it is marked, until all who share the gate are about to mark theirs. */
 class MeetingStore extends PassingStore {

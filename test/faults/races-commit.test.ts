@@ -4,7 +4,6 @@ import { ACTOR, bodyOf, type Rooms, Site } from '../support/rooms.js';
 import {
   begin,
   bytesOf,
-  EagerStore,
   NAME,
   OTHER,
   outcome,
@@ -18,6 +17,7 @@ import {
   targetOf,
   uploadRow,
 } from './races-scene.js';
+import { EagerStore } from './races-stores.js';
 
 const BYTES = bytesOf(100_000, 1);
 const MORE = bytesOf(90_000, 2);

@@ -7,7 +7,6 @@ import {
   begin,
   bytesOf,
   compactorOf,
-  EagerStore,
   NAME,
   outcome,
   push,
@@ -18,6 +17,7 @@ import {
   stall,
   uploadRow,
 } from './races-scene.js';
+import { EagerStore } from './races-stores.js';
 
 const BYTES = bytesOf(100_000, 1);
 const DIGEST = sha256(BYTES);

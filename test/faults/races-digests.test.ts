@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import { algorithmOf, type Digest, digestOf } from '../../src/oci/digest.js';
 import { bodyOf, type Rooms, Site } from '../support/rooms.js';
-import { begin, bytesOf, CountingStore, EagerStore, outcome, read, sha256, stall, uploadRow } from './races-scene.js';
+import { begin, bytesOf, outcome, read, sha256, stall, uploadRow } from './races-scene.js';
+import { CountingStore, EagerStore } from './races-stores.js';
 
 /** Each smaller than the one before it, so that none swallows it. */
 const CHUNKS = [500_000, 400_000, 300_000, 200_000, 100_000].map((length, index) => bytesOf(length, index));

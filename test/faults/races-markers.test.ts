@@ -7,7 +7,7 @@ import { FilesystemStore } from '../../src/storage/filesystem.js';
 import { MemoryBudget } from '../../src/storage/memory-budget.js';
 import { createDatabase, type TestDatabase } from '../support/postgres.js';
 import { Site } from '../support/rooms.js';
-import { PassingStore } from './races-scene.js';
+import { PassingStore } from './races-stores.js';
 
 /** Finds no marker until all who share the gate have looked. */
 class MeetingStore extends PassingStore {

@@ -6,8 +6,6 @@ import { bodyOf, type Rooms, Site } from '../support/rooms.js';
 import {
   begin,
   bytesOf,
-  ClaimingStore,
-  EagerStore,
   outcome,
   read,
   removalRows,
@@ -18,6 +16,7 @@ import {
   type targetOf,
   uploadRow,
 } from './races-scene.js';
+import { ClaimingStore, EagerStore } from './races-stores.js';
 
 // Larger than what is swallowed without asking, so that segments keep their places.
 const FIRST = bytesOf(100_000, 1);

@@ -7,7 +7,6 @@ import { bodyOf, type Rooms, Site } from '../support/rooms.js';
 import {
   begin,
   bytesOf,
-  EagerStore,
   NAME,
   outcome,
   read,
@@ -18,6 +17,7 @@ import {
   stillWaits,
   uploadRow,
 } from './races-scene.js';
+import { EagerStore } from './races-stores.js';
 
 // Larger than what is swallowed without asking, so that segments keep their places.
 const FIRST = bytesOf(100_000, 1);

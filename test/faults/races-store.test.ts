@@ -6,7 +6,6 @@ import { ACTOR, bodyOf, type Rooms, Site } from '../support/rooms.js';
 import {
   begin,
   bytesOf,
-  EagerStore,
   NAME,
   outcome,
   push,
@@ -17,6 +16,7 @@ import {
   stall,
   uploadRow,
 } from './races-scene.js';
+import { EagerStore } from './races-stores.js';
 
 const MiB = 1024 * 1024;
 

@@ -8,7 +8,7 @@ import { orphansJob } from '../../../src/gc/orphans.js';
 import { removalsJob } from '../../../src/gc/removals.js';
 import { digestOf } from '../../../src/oci/digest.js';
 import { newSegmentKey, type SegmentKey } from '../../../src/storage/segment-store.js';
-import { PassingStore } from '../../faults/races-scene.js';
+import { PassingStore } from '../../faults/races-stores.js';
 import { silent } from '../../support/postgres.js';
 import { ACTOR, bodyOf, repository, type Rooms, Site } from '../../support/rooms.js';
 
