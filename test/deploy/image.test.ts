@@ -1,12 +1,12 @@
 // The image that the Dockerfile makes, in a real Docker engine.
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '../faults/support/processes.js';
 import { bytesOf } from '../http/content.js';
 import { ADMIN_KEY } from '../support/server.js';
 import type { Engine } from './support/engine.js';
-import { engine, POSTGRES_IMAGE, REGISTRY_IMAGE } from './support/images.js';
+import { BARE_IMAGE, engine, POSTGRES_IMAGE, REGISTRY_IMAGE, SECRET } from './support/images.js';
 import { run } from './support/run.js';
 
 const MiB = 1024 * 1024;
@@ -32,7 +32,7 @@ describe('the image', () => {
   });
 
   /** Starts a registry on the volume of this name and waits until the engine calls it healthy. */
-  async function start(name: string, volume: string, ...more: string[]): Promise<void> {
+  async function start(name: string, volume: string, more: string[] = [], image = REGISTRY_IMAGE): Promise<void> {
     const network = ['--network', 'image', '--publish', `${ADDRESS}:5000`];
     const hurry = ['--health-interval', '2s'];
     await docker.docker([
@@ -46,7 +46,7 @@ describe('the image', () => {
       `${volume}:/data`,
       ...HARDENED,
       ...more,
-      REGISTRY_IMAGE,
+      image,
     ]);
     await until(
       'the container is healthy',
@@ -121,10 +121,14 @@ describe('the image', () => {
     await until('PostgreSQL is ready', isReady, 60_000);
     const url = 'postgres://weighhouse:secret@postgres:5432/weighhouse';
     const settings = ['--env', `REGISTRY_DATABASE_URL=${url}`, '--env', `REGISTRY_ADMIN_KEY=${ADMIN_KEY}`];
-    await start('beside', 'beside', ...settings);
+    await start('beside', 'beside', settings);
     await push('team/model:v1.0-fp16', ADMIN_KEY);
     await pull('team/model:v1.0-fp16');
     expect((await docker.docker(['exec', 'beside', 'ls', '/data'])).stdout).not.to.match(/postgres/);
+    expect(await stop('beside')).to.equal('0');
+    // Nor is one needed.
+    await start('beside', 'beside', settings, BARE_IMAGE);
+    await pull('team/model:v1.0-fp16');
     // What it needs being away does not make it unhealthy, which would have it restarted for nothing.
     await docker.docker(['stop', 'database']);
     await until('it is not ready', async () => (await ask('beside', '/health')) === 1);
@@ -144,13 +148,35 @@ describe('the image', () => {
     for (const name of [...absent, 'biome', 'eslint', '.npmrc', 'src', 'test', 'package-lock.json'])
       expect(names).not.to.include(name);
     expect(names).to.include.members(['bin', 'dist', 'migrations', 'node_modules', 'spec', 'LICENSE']);
-    const history = (await docker.docker(['history', '--no-trunc', REGISTRY_IMAGE])).stdout;
-    expect(history).not.to.match(/_authToken|npm\.pkg/);
-    const registry = (await readFile(join(docker.folder, 'npmrc'), 'utf8')).match(/\/\/([^/]+)\//)?.[1] ?? '';
-    expect(history).not.to.contain(registry);
-    const size = Number(await inspect(REGISTRY_IMAGE, '{{.Size}}'));
-    const base = Number(await inspect('debian:test', '{{.Size}}'));
-    console.log(`      image: ${Math.round(size / 1e6)} MB, of which its base ${Math.round(base / 1e6)} MB`);
+    // All of it: the files of its layers, and the commands that made them.
+    const whole = join(docker.folder, 'image.tar');
+    await docker.docker(['save', '--output', whole, REGISTRY_IMAGE]);
+    const holds = async (text: string) => (await run('grep', ['-qaF', text, whole], { mayFail: true })).code === 0;
+    const known = ['USER 1000:1000', 'Asks the registry in the same container how it is'];
+    expect(await Promise.all(known.map(holds)), 'what is in it is found').to.deep.equal([true, true]);
+    const secret = [SECRET, 'packages.invalid', '/run/secrets/ca'];
+    expect(await Promise.all(secret.map(holds))).to.deep.equal([false, false, false]);
+    await rm(whole);
+    // Where its packages came from.
+    const fetched = ['run', '--rm', '--network', 'none', '--entrypoint', 'cat', REGISTRY_IMAGE];
+    const packages = (await docker.docker([...fetched, 'node_modules/.package-lock.json'])).stdout;
+    expect(packages).to.contain('node_modules/koa').and.not.to.contain('"resolved"');
+  });
+
+  it('may be built without PostgreSQL, and says so where it has none to use', async () => {
+    const [size = 0, bare = 0, base = 0] = await Promise.all(
+      [REGISTRY_IMAGE, BARE_IMAGE, 'debian:test'].map(async (image) => Number(await inspect(image, '{{.Size}}')) / 1e6),
+    );
+    console.log(
+      `      image: ${Math.round(size)} MB, ${Math.round(bare)} MB without PostgreSQL, of which its base ${Math.round(base)} MB`,
+    );
+    expect(size - bare).to.be.above(40);
+    const refused = await docker.docker(['run', '--rm', '--network', 'none', ...HARDENED, BARE_IMAGE], {
+      mayFail: true,
+    });
+    expect(refused.code).to.equal(1);
+    expect(refused.stderr).to.contain('There is no embedded PostgreSQL').and.contain('set REGISTRY_DATABASE_URL');
+    expect(refused.stderr).not.to.contain('    at ');
   });
 
   it('says what is wrong with its settings and ends', async () => {

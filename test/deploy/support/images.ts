@@ -8,6 +8,10 @@ import { CACHE, ROOT, run } from './run.js';
 
 /** What the Dockerfile makes here. */
 export const REGISTRY_IMAGE = 'weighhouse:test';
+/** The same without PostgreSQL. */
+export const BARE_IMAGE = 'weighhouse:bare';
+/** In the file of npm's settings that the build is given; nothing of that file may stay in an image. */
+export const SECRET = 'a-word-that-only-the-build-knows';
 /** Debian's nginx, PostgreSQL and Ceph in one. */
 export const SERVICES_IMAGE = 'services:test';
 /** The same with an entrypoint like that of the official postgres. */
@@ -37,7 +41,8 @@ async function make(): Promise<Engine> {
     await engine.docker(['import', join(images, 'services.tar'), SERVICES_IMAGE]);
     const postgres = `FROM ${SERVICES_IMAGE}\nENTRYPOINT ["docker-entrypoint.sh"]\nCMD ["postgres"]\n`;
     await engine.docker(['buildx', 'build', '--tag', POSTGRES_IMAGE, '-'], { input: postgres });
-    await build(engine);
+    await build(engine, REGISTRY_IMAGE);
+    await build(engine, BARE_IMAGE, ['--build-arg', 'EMBEDDED_POSTGRES=no']);
     await engine.stop();
     await engine.start({ apart: true });
     return engine;
@@ -48,15 +53,16 @@ async function make(): Promise<Engine> {
 }
 
 /** `docker build`, as the README has it, with this machine's way to packages as secrets. */
-async function build(engine: Engine): Promise<void> {
+async function build(engine: Engine, image: string, more: readonly string[] = []): Promise<void> {
   const at = (name: string) => join(engine.folder, name);
   const config = async (key: string) => (await run('npm', ['config', 'get', key])).stdout.trim();
-  const lines = [`registry=${await config('registry')}`];
+  const lines = [`registry=${await config('registry')}`, `//packages.invalid/:_authToken=${SECRET}`];
   const ca = await config('cafile');
   if (ca !== 'null' && ca !== '') lines.push('cafile=/run/secrets/ca');
   await writeFile(at('npmrc'), `${lines.join('\n')}\n`);
-  await writeFile(at('ca'), lines.length > 1 ? await readFile(ca) : '');
+  await writeFile(at('ca'), ca !== 'null' && ca !== '' ? await readFile(ca) : '');
   const secrets = ['--secret', `id=npmrc,src=${at('npmrc')}`, '--secret', `id=ca,src=${at('ca')}`];
   const bases = ['--build-arg', 'NODE_IMAGE=node:test', '--build-arg', 'BASE_IMAGE=debian:test'];
-  await engine.docker(['buildx', 'build', '--network', 'host', ...secrets, ...bases, '--tag', REGISTRY_IMAGE, ROOT]);
+  const args = [...secrets, ...bases, ...more, '--tag', image, ROOT];
+  await engine.docker(['buildx', 'build', '--network', 'host', ...args]);
 }
