@@ -13,10 +13,13 @@ export class KeptPostgres {
   readonly #config: Config;
   readonly #log: Log;
   readonly #stop = new AbortController();
+  readonly #waiting: AbortSignal;
   #postgres: EmbeddedPostgres | undefined;
   #keeping: Promise<void> | undefined;
 
-  constructor(config: Config, log: Log) {
+  /** @param stop ends a start that waits for another machine */
+  constructor(config: Config, log: Log, stop: AbortSignal) {
+    this.#waiting = AbortSignal.any([stop, this.#stop.signal]);
     this.#config = config;
     this.#log = log;
   }
@@ -33,7 +36,11 @@ export class KeptPostgres {
   }
 
   async #start(): Promise<EmbeddedPostgres> {
-    this.#postgres = await startEmbedded({ dataDir: this.#config.dataDir, log: this.#log });
+    this.#postgres = await startEmbedded({
+      dataDir: this.#config.dataDir,
+      log: this.#log,
+      signal: this.#waiting,
+    });
     return this.#postgres;
   }
 

@@ -105,7 +105,7 @@ async function start(
   const workers = new Workers(config, log);
   onWorkers(workers);
   started.add('the workers that load', () => workers.stop());
-  const postgres = config.databaseUrl === '' ? new KeptPostgres(config, log) : undefined;
+  const postgres = config.databaseUrl === '' ? new KeptPostgres(config, log, stop) : undefined;
   if (postgres) started.add('PostgreSQL', () => postgres.stop());
   const url = postgres ? await postgres.start() : config.databaseUrl;
   stop.throwIfAborted();

