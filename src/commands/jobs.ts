@@ -1,12 +1,13 @@
 import { sessionsJob } from '../auth/sessions.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
-import { abandonedJob, compactionJob, type CompactionObserver } from '../gc/compaction.js';
+import { abandonedJob, compactionJob } from '../gc/compaction.js';
 import { expiryJob, revokedJob } from '../gc/expiry.js';
 import type { Job } from '../gc/jobs.js';
 import { orphansJob } from '../gc/orphans.js';
 import { recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
+import type { RewriteObserver, RewriterOptions } from '../gc/rewriter.js';
 import { straysJob } from '../gc/strays.js';
 import type { Log } from '../log.js';
 import { factsJob } from '../metadata/facts-job.js';
@@ -17,18 +18,29 @@ import { roomOf } from '../storage/folder-check.js';
 import type { RecordStore } from '../storage/record-store.js';
 import { isUploading, type SegmentStore } from '../storage/segment-store.js';
 
-/** Everything that runs in the background. `compaction` is told of what that does. */
+/** So fast is written anew what a gateway has died over where compaction is off, and nobody has said how fast: bytes a second. */
+const LEFTOVER_RATE = 32 * 1024 * 1024;
+
+/** Everything that runs in the background. `observer` is told of what is written anew. */
 export function jobsOf(
   config: Config,
   database: Database,
   store: SegmentStore,
   records: RecordStore,
   log: Log,
-  compaction: CompactionObserver,
+  observer: RewriteObserver,
 ): Job[] {
   const everyMs = config.jobInterval * 1000;
   const pause = () => undefined;
   const blobs = new Blobs({ database, store, observers: [], pause, storageTimeoutSeconds: config.storageTimeout });
+  const rewriting: Omit<RewriterOptions, 'store'> = {
+    database,
+    log,
+    pause,
+    observer,
+    bytesPerSecond: config.compactionRate || LEFTOVER_RATE,
+    readGraceSeconds: config.readGrace,
+  };
   return [
     expiryJob(database, everyMs),
     revokedJob(database, everyMs),
@@ -39,22 +51,17 @@ export function jobsOf(
     sessionsJob(database, everyMs),
     sealJob(database, config.auditSealInterval * 1000),
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
-    ...(isUploading(store) ? [straysJob({ database, store, log, everyMs: config.orphanInterval * 1000 })] : []),
+    ...(isUploading(store) ? [straysJob({ ...rewriting, store, everyMs: config.orphanInterval * 1000 })] : []),
     abandonedJob(database, everyMs, config.readGrace),
     ...(config.compactionRate === 0
       ? []
       : [
           compactionJob({
-            database,
+            ...rewriting,
             store,
-            log,
-            pause,
-            observer: compaction,
             everyMs: config.compactionInterval * 1000,
-            bytesPerSecond: config.compactionRate,
             // Nobody is sent to smaller ones.
             minBytes: Number.isFinite(config.redirect) ? config.redirect : 0,
-            readGraceSeconds: config.readGrace,
             hasRoom: (bytes) => hasRoom(config, bytes),
           }),
         ]),

@@ -1,9 +1,9 @@
 import { Counter, type Registry } from 'prom-client';
-import { COMPACTION_OUTCOMES, type CompactionObserver } from '../gc/compaction.js';
+import { REWRITE_OUTCOMES, type RewriteObserver } from '../gc/rewriter.js';
 import { counter } from './metrics-process.js';
 
 /** The metrics of compaction, which one node of the cluster runs at a time. @returns what is to be told of it. */
-export function compactionMetrics(registry: Registry): CompactionObserver {
+export function compactionMetrics(registry: Registry): RewriteObserver {
   let passed = 0;
   counter(
     registry,
@@ -17,7 +17,7 @@ export function compactionMetrics(registry: Registry): CompactionObserver {
     labelNames: ['outcome'],
     registers: [registry],
   });
-  for (const outcome of COMPACTION_OUTCOMES) ended.inc({ outcome }, 0);
+  for (const outcome of REWRITE_OUTCOMES) ended.inc({ outcome }, 0);
   return {
     passed: (bytes) => {
       passed += bytes;

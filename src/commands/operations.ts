@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import type { Config } from '../config.js';
-import type { CompactionObserver } from '../gc/compaction.js';
+import type { RewriteObserver } from '../gc/rewriter.js';
 import { connect, type Database } from '../database/connect.js';
 import { Connections } from '../http/connections.js';
 import { createOpsApp } from '../http/ops/app.js';
@@ -29,7 +29,7 @@ export class Operations {
   readonly #health: Health;
   readonly #metrics: GatheredMetrics;
   /** Counts what compaction does, where this node runs it. */
-  readonly compaction: CompactionObserver;
+  readonly compaction: RewriteObserver;
   #connections: Connections | undefined;
   #database: Database | undefined;
   #room: Room | undefined;

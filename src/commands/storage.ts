@@ -28,8 +28,8 @@ export async function prepareStore(
   agree: (queries: Queries, store: SegmentStore) => Promise<void> = checkMarkers,
 ): Promise<{ store: SegmentStore; records: RecordStore }> {
   try {
-    // Only compaction writes.
-    const budget = new MemoryBudget(config.compactionRate === 0 ? 0 : config.uploadMemory);
+    // Here only what is written anew is written.
+    const budget = new MemoryBudget(config.uploadMemory);
     if (config.storage === 's3') {
       const store = await openS3(config, budget, () => undefined);
       await store.prepare();

@@ -29,9 +29,14 @@ export async function isReplacing(queries: Queries): Promise<boolean> {
 
 /**
  * Names a new body for a live blob that is not one object of exactly its length.
+ * @param leaving if given, for one that has this key among its own, whatever else it is.
  * @returns undefined if there is no such blob (any more), or somebody else replaces its body already.
  */
-export async function startReplacement(database: Database, digest: Digest): Promise<Replacement | undefined> {
+export async function startReplacement(
+  database: Database,
+  digest: Digest,
+  leaving?: SegmentKey,
+): Promise<Replacement | undefined> {
   try {
     return await database.transaction(async (transaction) => {
       const [blob] = await transaction.query<{ size: number; body: number; segments: Segment[] }>(
@@ -39,7 +44,9 @@ export async function startReplacement(database: Database, digest: Digest): Prom
           where b.digest = $1 and b.size > 0 and b.condemned_at is null and b.quarantined_at is null`,
         [digest],
       );
-      if (!blob || wholeSegment(blob.segments)) return undefined;
+      if (!blob) return undefined;
+      const stays = leaving === undefined ? wholeSegment(blob.segments) : !blob.segments.some((s) => s.key === leaving);
+      if (stays) return undefined;
       const [made] = await transaction.query<{ body: number; id: number; key: SegmentKey }>(
         `with body as (insert into bodies default values returning id),
               held as (insert into replacements (digest, body, replaces) select $1, id, $2 from body)

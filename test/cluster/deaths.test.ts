@@ -22,6 +22,8 @@ const SETTINGS = {
   REGISTRY_S3_TIMEOUT: '3',
   REGISTRY_ORPHAN_INTERVAL: '1',
   REGISTRY_ORPHAN_AGE: '5',
+  // For the old bytes of blobs that are written anew, as the gateway died over them.
+  REGISTRY_READ_GRACE: '5',
 };
 const SWEPT_MS = 200_000;
 
@@ -199,6 +201,8 @@ describe('nodes behind nginx, of which any may die', function () {
     bucket.close();
     expect((await compare(url, cluster.place)).unnamed, 'keys of a segment’s form').to.have.length(2);
     await ask(url, `update uploads set expires_at = now() where committed_digest is null`);
+    // Of nodes that died, or lost PostgreSQL, while they wrote a blob anew.
+    await ask(url, `update replacements set touched_at = now() - interval '1 day'`);
     let last: Awaited<ReturnType<typeof compare>> | undefined;
     const swept = async () => {
       last = await compare(url, cluster.place);
@@ -208,11 +212,8 @@ describe('nodes behind nginx, of which any may die', function () {
     await until('all that is no blob is gone', swept, SWEPT_MS).catch((error: unknown) => {
       throw new Error(`left: ${JSON.stringify({ ...last, objects: undefined, ofBlobs: undefined })}`, { cause: error });
     });
-    const { objects, ofBlobs, lost, published } = last ?? (await compare(url, cluster.place));
+    const { objects, ofBlobs, lost } = last ?? (await compare(url, cluster.place));
     expect(lost).to.deep.equal([]);
-    // Nobody can tell whether an abort would take the object's bytes along.
-    if (published.length > 0) console.log(`      still listed, as the gateway died over them: ${published.join(', ')}`);
-    expect(ofBlobs).to.include.members(published);
     expect([...objects].sort()).to.deep.equal(ofBlobs.sort());
     const blobs = new Ledger();
     blobs.uploads.push(...ledger.uploads.filter((upload) => upload.committed));

@@ -1,8 +1,9 @@
 // What the tests of races share: two "processes" on one database and one folder, and looks into both.
 import { type Failure, RegistryError } from '../../src/errors.js';
 import { type Digest, digestOf } from '../../src/oci/digest.js';
-import { type CompactionOptions, type CompactionOutcome, compactionJob } from '../../src/gc/compaction.js';
+import { type CompactionOptions, compactionJob } from '../../src/gc/compaction.js';
 import type { Job } from '../../src/gc/jobs.js';
+import type { RewriteOutcome } from '../../src/gc/rewriter.js';
 import type { RepositoryName } from '../../src/oci/name.js';
 import type { SegmentKey, SegmentStore } from '../../src/storage/segment-store.js';
 import { gather } from '../support/gather.js';
@@ -40,7 +41,11 @@ export async function begin(
 }
 
 /** Pushes a blob. */
-export async function push(rooms: Rooms, bytes: Uint8Array, name: RepositoryName = NAME): Promise<Digest> {
+export async function push(
+  rooms: Pick<Rooms, 'registry'>,
+  bytes: Uint8Array,
+  name: RepositoryName = NAME,
+): Promise<Digest> {
   const digest = sha256(bytes);
   await rooms.registry.uploads.finish(await begin(rooms, name), digest, bodyOf([bytes]));
   return digest;
@@ -64,8 +69,8 @@ export async function pushChunks(
 export function compactorOf(
   rooms: Pick<Rooms, 'database' | 'pauses'> & { store: SegmentStore },
   options: Partial<CompactionOptions> = {},
-): Job & { readonly outcomes: CompactionOutcome[] } {
-  const outcomes: CompactionOutcome[] = [];
+): Job & { readonly outcomes: RewriteOutcome[] } {
+  const outcomes: RewriteOutcome[] = [];
   const job = compactionJob({
     database: rooms.database,
     store: rooms.store,

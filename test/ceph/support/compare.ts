@@ -9,13 +9,7 @@ export async function compare(url: string, place: S3Options) {
   const objects = new Set<string>();
   const uploads: string[] = [];
   for await (const name of bucket.names('')) if (findSegmentKey(name)) objects.add(name);
-  const published: string[] = [];
-  for await (const { name, upload } of bucket.uploads('')) {
-    const parts = await bucket.listParts(name, upload);
-    const size = (parts ?? []).reduce((sum, part) => sum + part.size, 0);
-    const isPublished = size > 0 && (await bucket.find(name))?.size === size;
-    (isPublished ? published : uploads).push(name);
-  }
+  for await (const { name } of bucket.uploads('')) uploads.push(name);
   bucket.close();
   const named = await ask<{ key: string; length: number; blob: boolean }>(
     url,
@@ -23,17 +17,15 @@ export async function compare(url: string, place: S3Options) {
   );
   const removals = (await ask<{ key: string }>(url, 'select key from removals')).map(({ key }) => key);
   const known = new Set([...named.map(({ key }) => key), ...removals]);
-  const held = new Set([...objects, ...uploads, ...published]);
+  const held = new Set([...objects, ...uploads]);
   return {
     /** Keys of objects and of multipart uploads that no row names. */
     unnamed: [...held].filter((key) => !known.has(key)),
     /** Segments with bytes of which there is neither. */
     lost: named.filter(({ key, length }) => length > 0 && !held.has(key)),
     objects,
-    /** The key of each multipart upload but those. */
+    /** The key of each multipart upload. */
     uploads,
-    /** Of uploads that are still listed though their object is there: RGW died in their Complete (decision 0018, "Known"). */
-    published,
     ofBlobs: named.filter(({ blob }) => blob).map(({ key }) => key),
     removals,
   };
