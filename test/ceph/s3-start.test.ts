@@ -1,4 +1,8 @@
-import { DeleteBucketLifecycleCommand, PutBucketLifecycleConfigurationCommand } from '@aws-sdk/client-s3';
+import {
+  DeleteBucketLifecycleCommand,
+  PutBucketLifecycleConfigurationCommand,
+  type S3Client,
+} from '@aws-sdk/client-s3';
 import { expect } from 'chai';
 import { openClients, type S3Options } from '../../src/storage/s3/client.js';
 import { runCommand } from '../faults/support/command.js';
@@ -35,27 +39,53 @@ describe('a start on a bucket', function () {
     );
   }
 
-  it('is refused while a lifecycle rule of it aborts uploads, and only then', async () => {
-    const { client } = openClients(place);
-    const rule = { ID: 'tidy up', Filter: { Prefix: '' } };
-    const putRule = async (does: object, status: 'Enabled' | 'Disabled') =>
-      await client.send(
-        new PutBucketLifecycleConfigurationCommand({
-          Bucket: place.bucket,
-          LifecycleConfiguration: { Rules: [{ ...rule, ...does, Status: status }] },
-        }),
-      );
-    const aborts = { AbortIncompleteMultipartUpload: { DaysAfterInitiation: 1 } };
-    try {
-      await putRule(aborts, 'Enabled');
-      expect(await refusal(settingsOf(place))).to.match(
-        /a lifecycle rule of the bucket dev \(tidy up\) aborts uploads/,
-      );
-      await putRule(aborts, 'Disabled');
-      server = await startServer({ environment: settingsOf(place) });
-    } finally {
+  describe('with a lifecycle rule', () => {
+    let client: S3Client;
+
+    before(() => {
+      ({ client } = openClients(placeIn(ceph)));
+    });
+    afterEach(async () => {
       await client.send(new DeleteBucketLifecycleCommand({ Bucket: place.bucket }));
-      client.destroy();
+    });
+    after(() => client.destroy());
+
+    const aborts = { AbortIncompleteMultipartUpload: { DaysAfterInitiation: 1 } };
+    const expires = { Expiration: { Days: 3650 } };
+    const tag = { Key: 'kind', Value: 'scratch' };
+
+    async function putRule(rule: object): Promise<void> {
+      const Rules = [{ ID: 'tidy up', Status: 'Enabled' as const, Filter: { Prefix: '' }, ...rule }];
+      await client.send(
+        new PutBucketLifecycleConfigurationCommand({ Bucket: place.bucket, LifecycleConfiguration: { Rules } }),
+      );
+    }
+
+    it('is refused while that aborts uploads or expires objects, for a prefix that holds ours or lies within it', async () => {
+      const within = () => ({ Filter: { Prefix: `${place.prefix}a` } });
+      const date = { Expiration: { Date: new Date('2100-01-01T00:00:00Z') } };
+      const rules: [object, RegExp][] = [
+        [aborts, /a lifecycle rule of the bucket dev \(tidy up\) aborts uploads/],
+        [expires, /a lifecycle rule of the bucket dev \(tidy up\) expires objects/],
+        [{ ...expires, Filter: { Prefix: place.prefix.slice(0, 5) } }, /\(tidy up\) expires objects/],
+        [{ ...date, ...within() }, /\(tidy up\) expires objects/],
+      ];
+      for (const [rule, words] of rules) {
+        await putRule(rule);
+        expect(await refusal(settingsOf(place)), JSON.stringify(rule)).to.match(words);
+      }
+    });
+
+    for (const [what, rule] of [
+      ['is disabled', { ...expires, ...aborts, Status: 'Disabled' }],
+      ['is for other names', { ...expires, ...aborts, Filter: { Prefix: 'logs/' } }],
+      ['is for objects with a tag, of which we have none', { ...expires, Filter: { Tag: tag } }],
+      ['is for versions that are no longer current', { NoncurrentVersionExpiration: { NoncurrentDays: 1 } }],
+    ] as const) {
+      it(`is not refused if it ${what}`, async () => {
+        await putRule(rule);
+        server = await startServer({ environment: settingsOf(place) });
+      });
     }
   });
 

@@ -20,6 +20,7 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { attempt, attempts } from './attempts.js';
 import { openClients, type S3Options } from './client.js';
 import { isAnswer, S3Error } from './failures.js';
+import { harmOf } from './lifecycle.js';
 import type { ListedPart } from './part-plan.js';
 
 /** The most that S3 lists at once. */
@@ -218,7 +219,7 @@ export class S3Bucket {
     }
   }
 
-  /** @throws Error in words for the operator if there is no such bucket, or it loses uploads by a rule of its own. */
+  /** @throws Error in words for the operator if there is no such bucket, or a rule of its own takes our bytes away. */
   async check(): Promise<void> {
     try {
       // Unlike HEAD, this says what is wrong.
@@ -237,11 +238,13 @@ export class S3Bucket {
         throw error;
       }
     });
-    const aborting = rules.find((rule) => rule.Status === 'Enabled' && rule.AbortIncompleteMultipartUpload);
-    if (aborting)
-      throw new Error(
-        `a lifecycle rule of the bucket ${this.#bucket} (${aborting.ID ?? 'without a name'}) aborts uploads, which can destroy finished objects: remove it`,
-      );
+    for (const rule of rules) {
+      const harm = harmOf(rule, this.prefix);
+      if (harm)
+        throw new Error(
+          `a lifecycle rule of the bucket ${this.#bucket} (${rule.ID ?? 'without a name'}) ${harm}: remove it, or keep it to other names than those of the registry, which begin with "${this.prefix}"`,
+        );
+    }
   }
 
   #at(name: string): { Bucket: string; Key: string } {
