@@ -16,7 +16,9 @@ import { type Ceph, sharedCeph } from './support/ceph.js';
 import { underNames } from './support/names.js';
 
 const run = promisify(execFile);
-const ORAS = join(homedir(), '.cache/weighhouse/clients/bin/oras');
+const BIN = join(homedir(), '.cache/weighhouse/clients/bin');
+const [ORAS, CRANE] = [join(BIN, 'oras'), join(BIN, 'crane')];
+const LOGIN = ['--plain-http', '--username', 'anyone', '--password', ADMIN_KEY];
 const GATEWAY = 's3.models.test';
 const BYTES = bytesOf('under names', 9_000_000);
 
@@ -43,37 +45,57 @@ describe('a gateway with a name', () => {
     if (folder) await rm(folder, { recursive: true, force: true });
   });
 
-  it('is where oras is sent, but for registries to whose names its credentials belong, too', async function () {
-    this.timeout(180_000);
-    if (!existsSync(ORAS)) notRun(this, 'oras', 'npm run clients:install');
-    const names = { 'registry.test': true, 'a.s3.models.test': true, [GATEWAY]: false, 'models.test': false };
-    const [program = '', ...words] = await underNames(this, folder, [...Object.keys(names), GATEWAY]);
-    const environment = {
-      ...settingsOf(place),
-      REGISTRY_S3_PUBLIC_ENDPOINT: `http://${GATEWAY}:${ceph.port}`,
-      REGISTRY_REDIRECT: '1000000',
-    };
-    server = await startServer({ environment });
-    const { log, url } = server;
-    const model = join(folder, 'model.bin');
-    await writeFile(model, BYTES);
-    const found: Record<string, boolean> = {};
-    for (const name of Object.keys(names)) {
-      const registry = `${name}:${new URL(url).port}`;
-      const login = ['--plain-http', '--username', 'anyone', '--password', ADMIN_KEY];
-      const reference = `${registry}/team/${name}:v1`;
-      const oras = (...more: string[]) => run(program, [...words, ORAS, ...more], { cwd: folder });
-      await oras('push', ...login, reference, 'model.bin');
-      const before = (await log.call(server)).length;
-      await oras('pull', ...login, reference, '-o', name);
-      expect((await readFile(join(folder, name, 'model.bin'))).equals(BYTES), name).to.equal(true);
-      const blob = `/blobs/${digestOf(BYTES)}`;
-      const isLogged = async () => (await log.call(server as TestServer)).slice(before).includes(blob);
-      await until('the download is logged', isLogged);
-      found[name] = (await log.call(server)).slice(before).includes('"status":307');
-    }
-    expect(found).to.deep.equal(names);
-  });
+  const NAMES = { 'registry.test': true, 'a.s3.models.test': true, [GATEWAY]: false, 'models.test': false };
+
+  /** Pulls `<registry>/team/<name>:v1` in the folder. @returns the file in which its layer is. */
+  type Pull = (
+    call: (program: string, ...words: string[]) => Promise<unknown>,
+    registry: string,
+    name: string,
+  ) => Promise<string>;
+  const CLIENTS: Record<string, Pull> = {
+    oras: async (call, registry, name) => {
+      await call(ORAS, 'pull', ...LOGIN, `${registry}/team/${name}:v1`, '-o', `oras-${name}`);
+      return join(`oras-${name}`, 'model.bin');
+    },
+    crane: async (call, registry, name) => {
+      await call(CRANE, 'auth', 'login', registry, '-u', 'anyone', '-p', ADMIN_KEY);
+      await call(CRANE, 'pull', '--insecure', '--format=oci', `${registry}/team/${name}:v1`, `crane-${name}`);
+      return join(`crane-${name}`, 'blobs/sha256', digestOf(BYTES).slice('sha256:'.length));
+    },
+  };
+
+  for (const [client, pull] of Object.entries(CLIENTS)) {
+    it(`is where ${client} is sent, but for registries to whose names its credentials belong, too`, async function () {
+      this.timeout(180_000);
+      for (const path of [ORAS, join(BIN, client)])
+        if (!existsSync(path)) notRun(this, client, 'npm run clients:install');
+      const [program = '', ...words] = await underNames(this, folder, [...Object.keys(NAMES), GATEWAY]);
+      const call = (...command: string[]) =>
+        run(program, [...words, ...command], { cwd: folder, env: { ...process.env, DOCKER_CONFIG: folder } });
+      const environment = {
+        ...settingsOf(place),
+        REGISTRY_S3_PUBLIC_ENDPOINT: `http://${GATEWAY}:${ceph.port}`,
+        REGISTRY_REDIRECT: '1000000',
+      };
+      server = await startServer({ environment });
+      const { log, url } = server;
+      await writeFile(join(folder, 'model.bin'), BYTES);
+      const found: Record<string, boolean> = {};
+      for (const name of Object.keys(NAMES)) {
+        const registry = `${name}:${new URL(url).port}`;
+        await call(ORAS, 'push', ...LOGIN, `${registry}/team/${name}:v1`, 'model.bin');
+        const before = (await log.call(server)).length;
+        const file = await pull(call, registry, name);
+        expect((await readFile(join(folder, file))).equals(BYTES), name).to.equal(true);
+        const blob = `/blobs/${digestOf(BYTES)}`;
+        const isLogged = async () => (await log.call(server as TestServer)).slice(before).includes(blob);
+        await until('the download is logged', isLogged);
+        found[name] = (await log.call(server)).slice(before).includes('"status":307');
+      }
+      expect(found).to.deep.equal(NAMES);
+    });
+  }
 
   it('may have the bucket before it', async function () {
     this.timeout(180_000);
