@@ -2,13 +2,13 @@ import { Counter, type Registry } from 'prom-client';
 import { REWRITE_OUTCOMES, type RewriteObserver } from '../gc/rewriter.js';
 import { counter } from './metrics-process.js';
 
-/** The metrics of compaction, which one node of the cluster runs at a time. @returns what is to be told of it. */
+/** The metrics of what is written anew, by one node of the cluster at a time. @returns what is to be told of it. */
 export function compactionMetrics(registry: Registry): RewriteObserver {
   let passed = 0;
   counter(
     registry,
     'weighhouse_compacted_bytes_total',
-    'Bytes that compaction has read, hashed and written.',
+    'Bytes that compaction has read, hashed and written (also of blobs over which a gateway died).',
     () => passed,
   );
   const ended = new Counter({
