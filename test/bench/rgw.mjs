@@ -52,7 +52,7 @@ const measured = [];
 async function one(deed, argument, pid) {
   const cluster = await Promise.all(DAEMONS.map((daemon) => ceph.pid(daemon)));
   const groups = { ceph: cluster, ...(pid && { server: [pid] }) };
-  const { result, used } = await watched(groups, () => client.tell(deed, argument));
+  const { result, used } = await watched(groups, () => client.tell(deed, argument), ['server']);
   return {
     speed: mib / result.seconds,
     afterLastByte: result.afterLastByte,
