@@ -58,9 +58,14 @@ export class S3Bucket {
     return head && { size: head.ContentLength ?? 0 };
   }
 
-  /** Puts an object in one request. `exclusive`: 'exists' if there is one. */
-  async put(name: string, body: Buffer, exclusive = false): Promise<void> {
-    const input = { ...this.#at(name), Body: body, ContentLength: body.length, ContentMD5: md5(body) };
+  /** Puts an object in one request. `exclusive`: 'exists' if there is one. `md5`: the body's, if it is known. */
+  async put(
+    name: string,
+    body: Buffer,
+    { exclusive = false, md5 }: { exclusive?: boolean; md5?: Buffer | undefined } = {},
+  ): Promise<void> {
+    const ContentMD5 = (md5 ?? createHash('md5').update(body).digest()).toString('base64');
+    const input = { ...this.#at(name), Body: body, ContentLength: body.length, ContentMD5 };
     const command = new PutObjectCommand({ ...input, ...(exclusive && { IfNoneMatch: '*' }) });
     await this.#repeat('PUT', (abortSignal) => this.#client.send(command, { abortSignal }), body.length);
   }
@@ -260,10 +265,6 @@ export class S3Bucket {
     const limitMs = this.limitMs + bytes / SLOWEST_BYTES_PER_MS;
     return await attempts(operation, { limitMs, patienceMs: 1.5 * limitMs }, run, signal);
   }
-}
-
-function md5(body: Buffer): string {
-  return createHash('md5').update(body).digest('base64');
 }
 
 async function orMissing<T>(work: Promise<T>): Promise<T | undefined> {

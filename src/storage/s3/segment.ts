@@ -229,7 +229,7 @@ export class S3Segment implements OpenSegment {
     const only = this.#part?.bytes ?? Buffer.alloc(0);
     if (!this.#upload && (this.#part?.bytes || this.#taken === 0)) {
       // Atomic, and sent again it writes the same bytes: it needs no claim, as the row has no length until the answer.
-      await bucket.put(name, only).catch((error: unknown) => {
+      await bucket.put(name, only, { md5: this.#part?.md5 }).catch((error: unknown) => {
         this.#fail(error);
         throw storageFailure(error);
       });

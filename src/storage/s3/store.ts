@@ -175,7 +175,7 @@ export class S3Store implements RedirectingSegmentStore, UploadingSegmentStore, 
     try {
       // Not every S3 heeds the condition: whoever marks reads again what stands there.
       if ((await this.#bucket.find(MARKER)) === undefined) {
-        await this.#bucket.put(MARKER, Buffer.from(`${marker}\n`), true);
+        await this.#bucket.put(MARKER, Buffer.from(`${marker}\n`), { exclusive: true });
         return;
       }
     } catch (error) {
