@@ -67,6 +67,9 @@ const debianTools = [
   { name: 'ip', packages: ['iproute2'], version: ['-V'] },
   { name: 'debootstrap', packages: ['debootstrap'] },
   { name: 'openssl', packages: ['openssl'], version: ['version'] },
+  // Of the benchmark, and only when they are named.
+  { name: 'wrk', packages: ['wrk'], isExtra: true },
+  { name: 'docker-registry', packages: ['docker-registry'], isExtra: true },
 ];
 
 const failures = [];
@@ -205,7 +208,8 @@ async function installDebianTool({ name, packages, version = ['--version'] }) {
 
 mkdirSync(join(cache, 'bin'), { recursive: true });
 mkdirSync(join(cache, 'versions'), { recursive: true });
-for (const tool of debianTools) if (isWanted(tool.name)) await installDebianTool(tool);
+for (const tool of debianTools)
+  if (tool.isExtra ? wanted.has(tool.name) : isWanted(tool.name)) await installDebianTool(tool);
 for (const tool of pythonTools) if (isWanted(tool.name)) await installPython(tool);
 for (const tool of goTools) if (isWanted(tool.name)) await installGoTool(tool);
 

@@ -15,7 +15,8 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { build } from '../../bin/build.js';
 import { startClient } from './support/client.mjs';
 import { watched } from './support/processes.mjs';
-import { distribution, makeFolder, ours } from './support/registries.mjs';
+import { bucketStorage, distribution } from './support/peers.mjs';
+import { makeFolder, ours } from './support/registries.mjs';
 import { median, printTable } from './support/table.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -130,7 +131,7 @@ async function turns() {
     });
   }
   if (wanted.includes('distribution')) {
-    const peer = await distribution(folder.path, { ...BUCKET, endpoint: ceph.endpoint });
+    const peer = distribution(folder.path, bucketStorage({ ...BUCKET, endpoint: ceph.endpoint }));
     all.push((round) => measure(round, peer, true));
   }
   if (wanted.includes('gateway')) all.push(measureGateway);

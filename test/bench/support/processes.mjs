@@ -39,27 +39,35 @@ export function cpuMsOf(...roots) {
   return ticks * TICK_MS;
 }
 
-/** Memory in MiB, that which several share counted once. */
-export function pssMibOf(...roots) {
-  let kib = 0;
-  for (const pid of familyOf(...roots))
-    kib += Number(/^Pss:\s+([0-9]+)/m.exec(read(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0);
-  return kib / 1024;
+/** Memory (PSS) in MiB, that which several share counted once: of all, and of PostgreSQL's processes among them. */
+export function memoryOf(...roots) {
+  const mib = { all: 0, postgres: 0 };
+  for (const pid of familyOf(...roots)) {
+    const pss = Number(/^Pss:\s+([0-9]+)/m.exec(read(`/proc/${pid}/smaps_rollup`))?.[1] ?? 0) / 1024;
+    mib.all += pss;
+    if (read(`/proc/${pid}/comm`).trim() === 'postgres') mib.postgres += pss;
+  }
+  return mib;
 }
 
 /**
  * Runs `work` and looks at processes meanwhile.
  * @param groups pids by name
- * @param weighed the groups whose memory is looked at, which takes the kernel a while: for all of Ceph a quarter of a core
- * @returns what it gave, and of each group the CPU in seconds and the peak of its memory in MiB (0 if it was not weighed)
+ * @param weighed the groups whose memory is looked at, which takes the kernel a while: for all of Ceph a quarter of a
+ *   core
+ * @returns what it gave, and of each group the CPU in seconds, the peak of its memory in MiB (0 if it was not weighed),
+ *   and what PostgreSQL had of that
  */
 export async function watched(groups, work, weighed = []) {
   const names = Object.keys(groups);
   const before = names.map((name) => cpuMsOf(...groups[name]));
-  const peaks = names.map(() => 0);
+  const peaks = names.map(() => ({ all: 0, postgres: 0 }));
   const look = () => {
-    for (const [index, name] of names.entries())
-      if (weighed.includes(name)) peaks[index] = Math.max(peaks[index], pssMibOf(...groups[name]));
+    for (const [index, name] of names.entries()) {
+      if (!weighed.includes(name)) continue;
+      const now = memoryOf(...groups[name]);
+      if (now.all > peaks[index].all) peaks[index] = now;
+    }
   };
   const timer = setInterval(look, SAMPLE_MS);
   try {
@@ -67,7 +75,11 @@ export async function watched(groups, work, weighed = []) {
     look();
     const used = names.map((name, index) => [
       name,
-      { cpu: (cpuMsOf(...groups[name]) - before[index]) / 1000, peak: peaks[index] },
+      {
+        cpu: (cpuMsOf(...groups[name]) - before[index]) / 1000,
+        peak: peaks[index].all,
+        peakPostgres: peaks[index].postgres,
+      },
     ]);
     return { result, used: Object.fromEntries(used) };
   } finally {

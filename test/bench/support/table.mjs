@@ -7,14 +7,15 @@ export function median(numbers) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** Prints rows of objects under the names of `columns`, a function each. */
-export function printTable(columns, rows) {
+/** Rows of objects under the names of `columns`, a function each, as a table in Markdown. */
+export function tableOf(columns, rows) {
   const lines = rows.map((row) => Object.values(columns).map((column) => String(column(row) ?? '')));
   const heads = Object.keys(columns);
   const widths = heads.map((head, index) => Math.max(head.length, ...lines.map((line) => line[index].length)));
-  const print = (cells) => console.log(`| ${cells.map((cell, index) => cell.padEnd(widths[index])).join(' | ')} |`);
-  print(heads);
-  print(widths.map((width) => '-'.repeat(width)));
-  for (const line of lines) print(line);
-  console.log();
+  const line = (cells) => `| ${cells.map((cell, index) => cell.padEnd(widths[index])).join(' | ')} |\n`;
+  return [heads, widths.map((width) => '-'.repeat(width)), ...lines].map(line).join('');
+}
+
+export function printTable(columns, rows) {
+  console.log(tableOf(columns, rows));
 }

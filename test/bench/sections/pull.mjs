@@ -1,0 +1,57 @@
+// Pulling a large blob whose pages are in memory: by one stream, by eight, by sixteen ranges of it.
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+const MiB = 1024 * 1024;
+const STREAMS = 8;
+const RANGES = 16;
+
+export default {
+  name: 'pull',
+  title: 'Pull',
+  about:
+    'One blob by one stream, by eight streams of all of it, and by sixteen ranges at once; it was pushed just ' +
+    'before, so the system has it in its cache. The client counts bytes; one pull more is checked by its digest.',
+  places: ['disk', 'memory'],
+  who: ['ours', 'keyed', 'distribution', 'dockerRegistry', 'nginx'],
+  figures: {
+    '1 stream': { unit: 'GB/s', zot: { disk: 2.9 / 2.5, memory: 2.9 / 2.5 } },
+    'its server CPU': { unit: 's/GiB', less: true, zot: { disk: 0.35 / 0.43, memory: 0.35 / 0.43 } },
+    '8 streams': { unit: 'GB/s', zot: { disk: 3 / 2.9, memory: 3 / 2.9 } },
+    'their server CPU': { unit: 's/GiB', less: true, zot: { disk: 0.38 / 0.5, memory: 0.38 / 0.5 } },
+    '16 ranges': { unit: 'GB/s', zot: { disk: 2.45 / 1.95, memory: 2.45 / 1.95 } },
+    'memory, 8 streams': { unit: 'MiB', less: true, zot: { disk: 62 / 160, memory: 62 / 160 } },
+    '… without PostgreSQL': { unit: 'MiB', less: true, noRatio: true },
+  },
+
+  async measure({ client, at, size, watch, settle, folder, registry }) {
+    const bytes = size * MiB;
+    const {
+      digests: [digest],
+    } = await client.tell('make', { length: bytes });
+    if (registry.name === 'nginx') {
+      const place = join(folder, `www/v2/${at.repository}/blobs`);
+      await mkdir(place, { recursive: true });
+      await client.tell('save', { path: join(place, digest) });
+    } else await client.tell('push', at);
+    await settle();
+    await client.tell('pull', { ...at, check: true });
+    const run = async (deed, argument, count = 1) => {
+      const { result, used } = await watch(() => client.tell(deed, { ...at, ...argument }));
+      const gib = (size * count) / 1024;
+      return { ...used, cpu: used.cpu / gib, speed: (bytes * count) / result.seconds / 1e9 };
+    };
+    const one = await run('pull');
+    const eight = await run('pullMany', { streams: STREAMS }, STREAMS);
+    const ranges = await run('pullRanges', { ranges: RANGES });
+    return {
+      '1 stream': one.speed,
+      'its server CPU': one.cpu,
+      '8 streams': eight.speed,
+      'their server CPU': eight.cpu,
+      '16 ranges': ranges.speed,
+      'memory, 8 streams': eight.peak,
+      '… without PostgreSQL': eight.peak - eight.peakPostgres,
+    };
+  },
+};
