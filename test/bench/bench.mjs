@@ -159,7 +159,8 @@ for (const section of sections.filter(({ name }) => only.includes(name))) {
   const client = startClient();
   const measured = [];
   try {
-    const options = `npm run bench -- --only ${section.name} --rounds ${rounds} --size ${size}`;
+    const where = section.places ? ` --on ${on} --who ${who}` : '';
+    const options = `npm run bench -- --only ${section.name} --rounds ${rounds} --size ${size}${where}`;
     const outcome = section.run
       ? await section.run({ client, rounds, size, measured })
       : await inTurn(section, client, measured);

@@ -6,13 +6,12 @@
 //
 // A line for each operation: the median and the 99th percentile in milliseconds at each step. The rows are written by
 // SQL into the registry's own PostgreSQL, in a folder that is removed in the end.
-import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from '../../bin/build.js';
 import { Connection } from './support/connection.mjs';
-import { expectStatus, MANIFEST, pushArtifact, quantile } from './support/load.mjs';
+import { digestOf, expectStatus, MANIFEST, pushArtifact, quantile } from './support/load.mjs';
 import { memoryOf } from './support/processes.mjs';
 import { makeFolder, ours } from './support/registries.mjs';
 import { BLOBS_PER_MANIFEST, grow, LARGEST, manifestOf, repositoryOf, tagOf } from './support/rows.mjs';
@@ -35,8 +34,6 @@ build('src');
 const { connect } = await import('../../dist/src/database/connect.js');
 const { findRunning } = await import('../../dist/src/database/embedded.js');
 const { versionOrder } = await import('../../dist/src/weights/version.js');
-
-const digestOf = (text) => `sha256:${createHash('sha256').update(text).digest('hex')}`;
 
 /** What is asked, given how many manifests there are: of any of them. */
 function operationsOf(connection, headers, count) {

@@ -3,6 +3,7 @@ import { load } from '../support/load.mjs';
 
 const CONNECTIONS = 8;
 const SECONDS = 5;
+const WARM_UP_SECONDS = 2;
 
 export default {
   name: 'artifacts',
@@ -20,9 +21,10 @@ export default {
   },
 
   async measure({ at, watch, settle }) {
-    await settle();
     const { port, ...argument } = at;
     const work = { port, deed: 'artifact', argument, connections: CONNECTIONS, seconds: SECONDS };
+    await load({ ...work, seconds: WARM_UP_SECONDS });
+    await settle();
     const { result, used } = await watch(() => load(work));
     const cpu = (used.cpu * 1000) / (result.perSecond * SECONDS);
     return { artifacts: result.perSecond, p99: result.p99, 'server CPU': cpu, memory: used.peak };

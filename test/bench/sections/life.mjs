@@ -18,7 +18,7 @@ export default {
     'first start': { unit: 's', less: true },
     start: { unit: 's', less: true, zot: { disk: 0.03 / 0.02, memory: 0.03 / 0.02 } },
     'idle memory': { unit: 'MiB', less: true, zot: { disk: 53 / 44, memory: 53 / 44 } },
-    '… without PostgreSQL': { unit: 'MiB', less: true, noRatio: true },
+    'idle memory, without PostgreSQL': { unit: 'MiB', less: true },
   },
 
   async measure({ registry, settle }) {
@@ -28,6 +28,6 @@ export default {
     const start = await registry.start();
     await sleep(IDLE_MS);
     const { all, postgres } = memoryOf(registry.pid);
-    return { 'first start': first, start, 'idle memory': all, '… without PostgreSQL': all - postgres };
+    return { 'first start': first, start, 'idle memory': all, 'idle memory, without PostgreSQL': all - postgres };
   },
 };

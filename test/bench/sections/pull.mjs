@@ -16,12 +16,12 @@ export default {
   who: ['ours', 'keyed', 'distribution', 'dockerRegistry', 'nginx'],
   figures: {
     '1 stream': { unit: 'GB/s', zot: { disk: 2.9 / 2.5, memory: 2.9 / 2.5 } },
-    'its server CPU': { unit: 's/GiB', less: true, zot: { disk: 0.35 / 0.43, memory: 0.35 / 0.43 } },
+    '1 stream, server CPU': { unit: 's/GiB', less: true, zot: { disk: 0.35 / 0.43, memory: 0.35 / 0.43 } },
     '8 streams': { unit: 'GB/s', zot: { disk: 3 / 2.9, memory: 3 / 2.9 } },
-    'their server CPU': { unit: 's/GiB', less: true, zot: { disk: 0.38 / 0.5, memory: 0.38 / 0.5 } },
+    '8 streams, server CPU': { unit: 's/GiB', less: true, zot: { disk: 0.38 / 0.5, memory: 0.38 / 0.5 } },
     '16 ranges': { unit: 'GB/s', zot: { disk: 2.45 / 1.95, memory: 2.45 / 1.95 } },
     'memory, 8 streams': { unit: 'MiB', less: true, zot: { disk: 62 / 160, memory: 62 / 160 } },
-    '… without PostgreSQL': { unit: 'MiB', less: true, noRatio: true },
+    'memory, 8 streams, without PostgreSQL': { unit: 'MiB', less: true },
   },
 
   async measure({ client, at, size, watch, settle, folder, registry }) {
@@ -46,12 +46,12 @@ export default {
     const ranges = await run('pullRanges', { ranges: RANGES });
     return {
       '1 stream': one.speed,
-      'its server CPU': one.cpu,
+      '1 stream, server CPU': one.cpu,
       '8 streams': eight.speed,
-      'their server CPU': eight.cpu,
+      '8 streams, server CPU': eight.cpu,
       '16 ranges': ranges.speed,
       'memory, 8 streams': eight.peak,
-      '… without PostgreSQL': eight.peak - eight.peakPostgres,
+      'memory, 8 streams, without PostgreSQL': eight.peak - eight.peakPostgres,
     };
   },
 };

@@ -10,7 +10,7 @@ export const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const CONFIG = 'application/vnd.oci.empty.v1+json';
 const LAYER_BYTES = 10 * 1024;
 
-const digestOf = (bytes) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+export const digestOf = (bytes) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
 /** What is done again and again: given a connection and what it goes to, does one of them. */
 const deeds = {

@@ -28,7 +28,7 @@ const wrap = (text) => `${text.replace(new RegExp(`(.{1,${COLUMNS}})(?: |$)`, 'g
  */
 function rowsOf(figures, place, measured) {
   const rounds = [...new Set(measured.map(({ round }) => round))];
-  return Object.entries(figures).flatMap(([title, { unit, less = false, zot = {}, noRatio = false }]) => {
+  return Object.entries(figures).flatMap(([title, { unit, less = false, zot = {} }]) => {
     const rows = [...new Set(measured.map(({ name }) => name))].map((name) => {
       const values = rounds.map(
         (round) => measured.find((one) => one.round === round && one.name === name)?.figures[title],
@@ -47,7 +47,7 @@ function rowsOf(figures, place, measured) {
       .map((row, index) => ({
         ...row,
         title: index === 0 ? `${title}, ${unit}` : '',
-        toPeer: isOurs(row) && peers.length > 0 && !noRatio ? short(ratio(row, best)) : '',
+        toPeer: isOurs(row) && peers.length > 0 ? short(ratio(row, best)) : '',
         toNginx: row.name !== 'nginx' && nginx && !less ? short(ratio(row, nginx)) : '',
       }));
   });
