@@ -9,6 +9,9 @@ import { freePort } from '../../../scripts/free-port.mjs';
 
 const START_MS = 300_000;
 const POLL_MS = 5;
+/** Fewer than what is taken for guessing. */
+const KEY_ATTEMPTS = 8;
+const KEY_PAUSE_MS = 200;
 export const KEY = 'wh_admin_only-for-measuring';
 const BASIC = `Basic ${Buffer.from(`bench:${KEY}`).toString('base64')}`;
 
@@ -39,8 +42,20 @@ export class Registry {
       if (performance.now() > deadline) throw new Error(`${this.name} does not start`);
       const answer = await fetch(`http://127.0.0.1:${this.port}/v2/`).catch(() => undefined);
       // Who comes without a key is told so, and may push all the same.
-      if (answer?.ok || answer?.status === 401) return (performance.now() - begun) / 1000;
+      if (answer?.ok || answer?.status === 401) break;
     }
+    const seconds = (performance.now() - begun) / 1000;
+    if (this.isKeyed) await this.#knowsKey();
+    return seconds;
+  }
+
+  /** The first start answers a moment before it has made the key. */
+  async #knowsKey() {
+    for (let attempt = 0; attempt < KEY_ATTEMPTS; attempt++, await sleep(KEY_PAUSE_MS)) {
+      const answer = await fetch(`http://127.0.0.1:${this.port}/v2/`, { headers: this.basic });
+      if (answer.ok) return;
+    }
+    throw new Error(`${this.name} does not know its key`);
   }
 
   /** Header fields that give the right to everything, as `curl -u` sends them. */

@@ -48,9 +48,9 @@ const STATEMENTS = [
 ];
 
 const RELEASES = `insert into releases (model_id, version, quantization, tag, digest, media_type, size_bytes, status,
-                                        version_order, created_by)
+                                        version_order, facts, created_by)
    select m.id, 'v1.' || n, 'fp16', 'v1.' || n || '-fp16', ${DIGEST(PAYLOAD)}, 'application/vnd.oci.image.manifest.v1+json',
-          10000, 'published', version_order, 'bench'
+          10000, 'published', version_order, '{}', 'bench'
      from unnest($1::bigint[], $2::text[]) named (n, version_order), models m where m.name = ${REPOSITORY}`;
 
 /**
