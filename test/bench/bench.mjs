@@ -1,7 +1,7 @@
 // This registry beside others, in the same work, in turn. Nothing is asserted; RESULTS.md keeps the tables of the last
 // run.
 //
-//   npm run bench -- [--only push,pull,…] [--rounds 3] [--size 2048] [--on disk,memory] [--who ours,keyed,…] [--dry]
+//   npm run bench -- [--only push,…] [--rounds 3] [--size 2048] [--on disk,memory] [--who ours,…] [--dry]
 //
 // `--size` in MiB. A section is a file of `sections/`; a run of some replaces those in RESULTS.md and leaves the
 // others, and with --dry none. Each who is measured runs alone, in a folder of its own, after some work to warm up; who

@@ -1,5 +1,5 @@
-// How the cost of small requests grows with what a registry holds: 1,000, 10,000 and 100,000 manifests, each a tag and a
-// release, with ten blobs to each, so a million in the end. One client asks for one thing after the other. Nothing is
+// How the cost of small requests grows with what a registry holds: 1,000, 10,000 and 100,000 manifests, each a tag and
+// a release, with ten blobs to each, so a million in the end. One client asks for one thing after the other. Nothing is
 // asserted.
 //
 //   npm run bench:growth -- [--steps 1000,10000,100000] [--times 300]
@@ -14,7 +14,7 @@ import { Connection } from './support/connection.mjs';
 import { digestOf, expectStatus, MANIFEST, pushArtifact, quantile } from './support/load.mjs';
 import { memoryOf } from './support/processes.mjs';
 import { makeFolder, ours } from './support/registries.mjs';
-import { BLOBS_PER_MANIFEST, grow, LARGEST, manifestOf, repositoryOf, tagOf } from './support/rows.mjs';
+import { BLOBS_PER_MANIFEST, grow, LARGEST, manifestOf, REPOSITORIES, repositoryOf, tagOf } from './support/rows.mjs';
 import { printTable } from './support/table.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -62,9 +62,9 @@ function operationsOf(connection, headers, count) {
     'small push, new repository': () => pushArtifact(connection, { repository: `pushed/to-${count}`, headers }),
     'small push, largest repository': () => pushArtifact(connection, { repository: LARGEST, headers }),
     'page of 100 tags': get(() => `/v2/${LARGEST}/tags/list?n=100&last=${tagOf(some())}`),
-    'page of 100 repositories': get(() => `/v2/_catalog?n=100&last=grown/model-${Math.floor(Math.random() * 3)}`),
+    'page of 100 repositories': get(() => `/v2/_catalog?n=100&last=grown/model-${Math.floor(Math.random() * 300)}`),
     'page of 50 models': get(() => '/api/v1/models?limit=50'),
-    'models, a search': get(() => `/api/v1/models?limit=50&q=model-${Math.floor(some() / 200)}`),
+    'models, a search': get(() => `/api/v1/models?limit=50&q=model-${some() % REPOSITORIES}`),
     'a page of releases': get(() => `/api/v1/models/${encodeURIComponent(LARGEST)}/releases?limit=50`),
   };
 }

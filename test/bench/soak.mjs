@@ -1,6 +1,6 @@
-// Mixed load for long: clients push, pull, delete and list, each in a repository of its own and in one that all share. What is
-// answered otherwise than it must be is counted by its kind and makes this fail; memory and times are told by the minute, and
-// nothing is asserted about them.
+// Mixed load for long: clients push, pull, delete and list, each in a repository of its own and in one that all share.
+// What is answered otherwise than it must be is counted by its kind and makes this fail; memory and times are told by
+// the minute, and nothing is asserted about them.
 //
 //   npm run bench:soak -- [--minutes 15] [--clients 32]
 import { randomBytes } from 'node:crypto';

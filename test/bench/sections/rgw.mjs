@@ -10,8 +10,9 @@ export default {
   name: 'rgw',
   title: "Through Ceph's gateway",
   about:
-    'One PUT and one GET through the gateway of a Ceph of one OSD on loopback, which shares the cores with client and ' +
-    'registries; redirecting: the client reads from the gateway itself. Where the gateway stands by itself, it got one PUT.',
+    'One PUT and one GET through the gateway of a Ceph of one OSD on loopback, which shares the cores with client ' +
+    'and registries; redirecting: the client reads from the gateway itself. Where the gateway stands by itself, it ' +
+    'got one PUT.',
 
   /** @returns the tables that the program prints. */
   async run({ rounds, size }) {
