@@ -90,7 +90,10 @@ class Turn {
       folder: this.folder.path,
       repository: REPOSITORY,
       watch: (work) =>
-        watched({ server: [registry.pid] }, work).then(({ result, used }) => ({ result, used: used.server })),
+        watched({ server: [registry.pid] }, work, ['server']).then(({ result, used }) => ({
+          result,
+          used: used.server,
+        })),
       // Nobody's pages are written while another is measured.
       settle: async () => spawnSync('sync'),
     };
