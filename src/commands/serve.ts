@@ -125,6 +125,8 @@ async function start(
   // Once more: now they have to end before what they use.
   started.add('the workers', () => workers.stop());
   void workers.complete().then(() => operations.watchWorkers(() => workers.serve));
-  const [address, newKey] = await Promise.all([workers.start(url), ensureAdminKey(database, config)]);
+  // Before anybody can come with it: a key that is not known yet counts as a failed attempt.
+  const newKey = await ensureAdminKey(database, config);
+  const address = await workers.start(url);
   process.stdout.write(banner(config, address, postgres?.place, newKey));
 }

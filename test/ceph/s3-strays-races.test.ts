@@ -64,7 +64,7 @@ describe('a blob that is written anew as its upload is still listed', function (
         await removals(rooms);
         expect(await leftovers(strays.scene.place)).to.deep.equal([]);
       }
-      pieces.push(piece);
+      pieces.push(Uint8Array.from(piece));
     }
     expect(Buffer.concat(pieces).equals(BYTES.subarray(5))).to.equal(true);
     await expectNew();

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { createDatabase } from '../support/postgres.js';
-import { freePort } from '../support/server.js';
+import { ADMIN_KEY, freePort } from '../support/server.js';
 import { startCommand } from './support/command.js';
 import { send } from './support/exchange.js';
 import { childrenOf, signal, until } from './support/processes.js';
@@ -64,6 +64,32 @@ describe('a node that has just been started', function () {
       child.kill('SIGSTOP');
       for (const pid of await workers()) signal(pid, 'SIGKILL');
       child.kill('SIGKILL');
+      await outcome;
+      await database.drop();
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  it('knows its admin key when it first answers', async () => {
+    const [database, folder] = [await createDatabase(), await mkdtemp(join(tmpdir(), 'weighhouse-ready-'))];
+    const host = `127.0.0.1:${await freePort()}`;
+    const { child, outcome } = await startCommand('serve', {
+      REGISTRY_DATA_DIR: join(folder, 'data'),
+      REGISTRY_DATABASE_URL: database.url,
+      REGISTRY_LISTEN: host,
+      REGISTRY_ADMIN_KEY: ADMIN_KEY,
+      // Its hash takes a second or more.
+      REGISTRY_BCRYPT_COST: '14',
+    });
+    try {
+      let status: number | undefined;
+      await until('it answers', async () => {
+        status = (await send(host, 'GET', '/v2/'))?.status;
+        return status !== undefined;
+      });
+      expect(status).to.equal(200);
+    } finally {
+      child.kill('SIGTERM');
       await outcome;
       await database.drop();
       await rm(folder, { recursive: true });
