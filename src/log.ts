@@ -1,11 +1,7 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { isatty } from 'node:tty';
 import { type DestinationStream, type Logger, pino } from 'pino';
 
 export type Log = Logger;
-
-/** What is known of the request under way; every log line made while it runs carries it. */
-export const requestContext = new AsyncLocalStorage<{ readonly requestId: string }>();
 
 /** Lines that the log's reader does not take; beyond this they are dropped, in bytes. */
 const MAX_WAITING = 16 * 1024 * 1024;
@@ -17,7 +13,6 @@ export function createLog(level: string, destination?: DestinationStream): Log {
     base: { pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
-    mixin: () => requestContext.getStore() ?? {},
     redact: [
       'err.rawPacket',
       'headers.authorization',

@@ -38,15 +38,16 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
     try {
       await next();
     } catch (error) {
+      const { requestId } = ctx.state;
       if (isFailure(error, 'ClientGone')) {
-        log.debug({ err: error }, 'the client broke off');
+        log.debug({ err: error, requestId }, 'the client broke off');
         ctx.respond = false;
         ctx.res.destroy();
         return;
       }
       const failure = isFailure(error) ? error : undefined;
       const ours = !failure || ['Unavailable', 'BlobDamaged', 'StorageFull'].includes(failure.failure);
-      if (ours) log.error({ err: error, method: ctx.method, path: pathOf(ctx.req) }, 'a request failed');
+      if (ours) log.error({ err: error, requestId, method: ctx.method, path: pathOf(ctx.req) }, 'a request failed');
       if (ctx.res.headersSent) {
         ctx.respond = false;
         ctx.res.destroy();

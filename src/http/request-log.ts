@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import type { Middleware, ParameterizedContext } from 'koa';
-import { type Log, requestContext } from '../log.js';
+import type { Log } from '../log.js';
 import { pathOf, type RequestState } from './context.js';
 import { limitFlush } from './send.js';
 import { countTraffic, type Traffic, type TrafficObserver } from './traffic.js';
@@ -39,7 +39,7 @@ export function requestLog({ log, requests, idleMs }: RequestLogOptions): Middle
     Object.assign(ctx.state, { requestId });
     ctx.set('X-Request-Id', requestId);
     // Writing to a client that has just gone is an error event, which without a listener ends the process.
-    ctx.res.on('error', (error) => log.debug({ err: error }, 'a response could not be written'));
+    ctx.res.on('error', (error) => log.debug({ err: error, requestId }, 'a response could not be written'));
     limitFlush(ctx.req, ctx.res, idleMs);
     const begun = performance.now();
     // A socket forgets it when it is closed.
@@ -47,7 +47,7 @@ export function requestLog({ log, requests, idleMs }: RequestLogOptions): Middle
     const traffic = countTraffic(ctx.req, requests);
     requests.begun();
     try {
-      await requestContext.run({ requestId }, next);
+      await next();
     } finally {
       whenClosed(ctx.res, () => {
         const ms = performance.now() - begun;

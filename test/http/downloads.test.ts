@@ -127,6 +127,8 @@ describe('downloads over HTTP', () => {
         for (const name of ['etag', 'cache-control', 'docker-content-digest', 'content-range'])
           expect(answer.headers.get(name), name).to.equal(null);
         await expectError(answer, 500, 'UNKNOWN');
+        const id = answer.headers.get('x-request-id') ?? 'none';
+        await untilLogged(server, new RegExp(`"requestId":"${id}".*"msg":"a request failed"`));
       }
       expect((await server.request('HEAD', pathOf(digestOf(bytes)))).status, 'from the rows alone').to.equal(200);
     });

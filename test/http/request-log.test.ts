@@ -115,11 +115,4 @@ describe('the log of requests', () => {
     expect(cut).to.include({ broken: true, status: 200 });
     expect(cut.sent).to.be.within(1, 30 * 1024 * 1024 - 1);
   });
-
-  it('carries the id of the request in every line that is made for it', async () => {
-    const id = 'a-broken-query';
-    await exchange(server.host, 'GET', '/v2/', { headers: { 'x-request-id': id, authorization: 'Basic YTpi' } });
-    expect(await lineOf(id)).to.include({ status: 401 });
-    for (const line of await lines()) expect(line).to.have.property('time');
-  });
 });

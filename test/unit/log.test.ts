@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '../faults/support/processes.js';
-import { createLog, logLast, openLog, requestContext, withoutSecrets } from '../../src/log.js';
+import { createLog, logLast, openLog, withoutSecrets } from '../../src/log.js';
 
 const KEY = 'wh_ci_n0tRe4lly-A_secret-of-anybody_';
 const TOKEN = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl';
@@ -81,17 +81,6 @@ describe('the log', () => {
         await rm(folder, { recursive: true });
       }
     }
-  });
-
-  it('carries the id of the request under way', () => {
-    const lines: string[] = [];
-    const log = createLog('info', { write: (line: string) => lines.push(line) });
-    requestContext.run({ requestId: 'under-way' }, () => log.info('inside'));
-    log.info('outside');
-    expect(lines.map((line) => (JSON.parse(line) as { requestId?: string }).requestId)).to.deep.equal([
-      'under-way',
-      undefined,
-    ]);
   });
 
   it('keeps keys and tokens out, wherever in an event they are', () => {
