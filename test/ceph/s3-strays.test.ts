@@ -25,7 +25,7 @@ describe('uploads that are listed beside the one that became an object', () => {
   let rooms: Process;
 
   before(async function () {
-    this.timeout(300_000);
+    this.timeout(500_000);
     ceph = await sharedCeph(this);
   });
   beforeEach(async () => {
@@ -118,7 +118,7 @@ describe('uploads that are listed beside the one that became an object', () => {
 });
 
 describe('a gateway that dies when it has published an object', function () {
-  this.timeout(300_000);
+  this.timeout(500_000);
   let ceph: Ceph;
   let scene: Scene;
   let server: TestServer | undefined;
@@ -149,7 +149,7 @@ describe('a gateway that dies when it has published an object', function () {
       return (await leftovers(scene.place)).filter((key) => ofBlobs.includes(key as never));
     };
     for (let round = 1; (await left()).length === 0; round++) {
-      expect(round, 'rounds without such an object').to.be.below(8);
+      expect(round, 'rounds without such an object').to.be.below(25);
       const contents = Array.from({ length: AT_ONCE }, (_, index) => bytesOf(9 * MiB, 100 * round + index));
       await Promise.all([dieOverObjects(ceph, gateway, scene.place), ...contents.map(pushOne)]);
     }
