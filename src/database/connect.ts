@@ -127,6 +127,19 @@ export function brokenConstraint(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError && error.code?.startsWith('23') ? error.constraint : undefined;
 }
 
+/**
+ * Sequelize listens for errors a moment after a connection is there: one that PostgreSQL ends in that moment would end the
+ * process. What is asked of it next fails.
+ */
+class HeardClient extends pg.Client {
+  constructor(config: pg.ClientConfig) {
+    super(config);
+    this.on('error', () => undefined);
+  }
+}
+
+const driver = Object.create(pg, { Client: { value: HeardClient } }) as typeof pg;
+
 class PooledDatabase implements Pool {
   readonly #sequelize: Sequelize;
   readonly #source: ConnectionSource;
@@ -138,6 +151,7 @@ class PooledDatabase implements Pool {
   constructor(options: DatabaseOptions) {
     this.#sequelize = new Sequelize(options.url, {
       dialect: 'postgres',
+      dialectModule: driver,
       logging: false,
       pool: { max: options.pool, min: 0, idle: 60_000, acquire: options.timeout * 1000 },
       dialectOptions: {

@@ -1,3 +1,4 @@
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import { expect } from 'chai';
 import { connect, type Database } from '../../../src/database/connect.js';
 import { isFailure } from '../../../src/errors.js';
@@ -45,5 +46,37 @@ describe('connections to a PostgreSQL that takes no writes', () => {
     expect(isFailure(error, 'Unavailable'), String(error)).to.equal(true);
     await database.query('insert into bodies default values');
     expect((await backends()).filter((pid) => former.includes(pid))).to.deep.equal([]);
+  });
+});
+
+describe('a connection that PostgreSQL ends when it is just there', () => {
+  const message = (type: string, ...content: (string | number[])[]) => {
+    const body = Buffer.concat(content.map((part) => Buffer.from(part as string)));
+    const head = Buffer.alloc(5, type);
+    head.writeInt32BE(4 + body.length, 1);
+    return Buffer.concat([head, body]);
+  };
+  const LAST_WORDS = Buffer.concat([
+    message('R', [0, 0, 0, 0]),
+    message('Z', 'I'),
+    message('E', 'SFATAL\0', 'C57P01\0', 'Mterminating connection due to administrator command\0', '\0'),
+  ]);
+  let server: Server;
+
+  beforeEach(async () => {
+    // In one piece: both are read in the same turn.
+    server = createServer((socket) => socket.on('error', () => undefined).once('data', () => socket.end(LAST_WORDS)));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  });
+  afterEach(async () => {
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  it('fails the statement that wanted it, and nothing else', async () => {
+    const { port } = server.address() as AddressInfo;
+    const database = connect({ url: `postgres://a@127.0.0.1:${port}/a?sslmode=disable`, pool: 1, timeout: 2 });
+    const error: unknown = await database.query('select 1').catch((reason: unknown) => reason);
+    expect(isFailure(error, 'Unavailable')).to.equal(true);
+    await database.close();
   });
 });
