@@ -18,6 +18,8 @@ describe('two nodes and the folder that they share', function () {
     nodes = [];
   });
   afterEach(async () => {
+    // One's folder holds what the other still writes.
+    await Promise.all(nodes.map((node) => node.stop()));
     for (const node of nodes) await node.dispose();
     await database.drop();
   });
