@@ -1,7 +1,7 @@
 import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
-import { dropBody, dropSpares } from './bodies.js';
+import { dropBody } from './bodies.js';
 import { announceTaken, takenUpload } from './upload-sessions.js';
 
 /** A session whose bytes are all durable and recorded, at the latest in the transaction that commits it. */
@@ -28,21 +28,29 @@ export interface Commit {
  * @throws 'UploadTaken' if the session is no longer the caller's, or no longer of that size.
  */
 export async function commitSession(transaction: Queries, commit: Commit): Promise<void> {
-  const held = await transaction.query<{ repository: number }>(
-    `update uploads set committed_digest = $3, body = null, epoch = epoch + 1, told_offset = $4
-      where id = $1 and epoch = $2 and "offset" = $4 and committed_digest is null and expires_at > now()
-      returning repository`,
-    [commit.id, commit.epoch, commit.digest, commit.size],
+  const { id, epoch, digest, size, body } = commit;
+  // One statement for what most commits are: of bytes that nobody has pushed before. It drops spares as `dropSpares` does.
+  const [held] = await transaction.query<{ repository: number; spares: number; isNew: boolean }>(
+    `with held as (
+       update uploads set committed_digest = $3, body = null, epoch = epoch + 1, told_offset = $4
+        where id = $1 and epoch = $2 and "offset" = $4 and committed_digest is null and expires_at > now()
+        returning repository),
+     gone as (delete from segments where body = $5 and position is null and exists (select from held) returning key),
+     queued as (insert into removals (key, not_before) select key, now() from gone),
+     made as (insert into blobs (digest, size, body) select $3, $4, $5 from held on conflict (digest) do nothing
+              returning digest),
+     linked as (insert into repository_blobs (repository, digest) select held.repository, made.digest from held, made)
+     select repository, (select count(*) from gone) as spares, exists (select from made) as "isNew" from held`,
+    [id, epoch, digest, size, body],
   );
-  const repository = held[0]?.repository;
-  if (repository === undefined) throw takenUpload();
-  const spares = await dropSpares(transaction, commit.body);
-  if (spares > 0) await announceTaken(transaction, commit.id, commit.epoch + 1);
+  if (!held) throw takenUpload();
+  if (held.spares > 0) await announceTaken(transaction, id, epoch + 1);
+  if (held.isNew) return;
   await nameBody(transaction, commit);
   await transaction.query(
     `insert into repository_blobs (repository, digest) values ($1, $2)
      on conflict (repository, digest) do update set linked_at = now()`,
-    [repository, commit.digest],
+    [held.repository, digest],
   );
 }
 

@@ -135,6 +135,34 @@ export async function tellOffset(queries: Queries, id: string, repository: Repos
 }
 
 /**
+ * Takes a session that nobody has taken yet, which has no bytes, for a request that brings some: by one statement, since most
+ * sessions are taken once. Of two requests at once the later finds another epoch.
+ * @returns undefined if it is no such session.
+ */
+export async function takeFreshSession(
+  queries: Queries,
+  request: { id: string; repository: RepositoryName; lifetimeSeconds: number },
+): Promise<TakenSession | undefined> {
+  const { id, repository, lifetimeSeconds } = request;
+  const epoch = 1;
+  const key = newSegmentKey(id, epoch);
+  const [row] = await queries.query<{ segment: number; body: number; algorithm: DigestAlgorithm }>(
+    `with taken as (
+       update uploads u set epoch = $3, expires_at = now() + make_interval(secs => $4) from repositories r
+        where u.id = $1 and r.id = u.repository and r.name = $2 and u.epoch = 0 and u.expires_at > now()
+              and u.committed_digest is null
+        returning u.body, u.algorithm)
+     insert into segments (body, key) select body, $5 from taken
+     returning id as segment, body, (select algorithm from taken)`,
+    [id, repository, epoch, lifetimeSeconds, key],
+  );
+  if (!row) return undefined;
+  const { segment, body, algorithm } = row;
+  const nothing = { offset: 0, toldOffset: 0, rewoundEpoch: 0, prefixSize: 0, prefixDigest: null, segments: [] };
+  return { id, body, epoch, algorithm, committedDigest: null, segment: { id: segment, key }, ...nothing };
+}
+
+/**
  * Takes the session for one request: raises its epoch, so that whatever the former holder still writes counts for
  * nothing, lets durable bytes beyond the point where this body begins lose their names, and names a new segment.
  * A request whose Content-Range does not fit changes nothing, so it cannot oust a good writer.

@@ -19,6 +19,7 @@ import {
   type SessionOrigin,
   type TakenSession,
   takenUpload,
+  takeFreshSession,
   takeSession,
   tellOffset,
   type UploadSession,
@@ -217,9 +218,11 @@ export class Uploads {
 
   async #take(target: Target, from: number | 'offset' | undefined, bringsBytes: boolean) {
     const { database, lifetimeSeconds, pause } = this.#options;
-    const session = await database.transaction((transaction) =>
-      takeSession(transaction, { id: target.id, repository: target.repository, from, bringsBytes, lifetimeSeconds }),
-    );
+    const request = { id: target.id, repository: target.repository, from, bringsBytes, lifetimeSeconds };
+    const isFirst = bringsBytes && (typeof from !== 'number' || from === 0);
+    const session =
+      (isFirst && (await takeFreshSession(database, request))) ||
+      (await database.transaction((transaction) => takeSession(transaction, request)));
     if (session.committedDigest === null) this.oust(session.id, session.epoch);
     await pause('upload:taken');
     return session;

@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import { recordProgress, rewindSession } from '../../src/registry/upload-progress.js';
 import { expireSessions, takeSession } from '../../src/registry/upload-sessions.js';
 import { bodyOf, type Rooms, Site } from '../support/rooms.js';
+import { until } from './support/processes.js';
 import {
   begin,
   bytesOf,
@@ -50,6 +51,30 @@ describe('races of upload sessions', () => {
     const digest = sha256(FIRST, SECOND);
     await one.registry.uploads.finish(target, digest, undefined);
     expect(await read(two, digest)).to.deep.equal(Buffer.concat([FIRST, SECOND]));
+  });
+
+  it('is taken by one of two first requests that come together, and then by the other', async () => {
+    const target = await begin(one);
+    const lock = stall();
+    const locking = one.database.transaction(async (transaction) => {
+      await transaction.query('select from uploads where id = $1 for update', [target.id]);
+      await lock.wait();
+    });
+    await lock.reached;
+    const requests = [one, two].map((rooms) =>
+      outcome(rooms.registry.uploads.append(target, bodyOf([FIRST], { from: 0 }))),
+    );
+    await until('both wait for the row', async () => {
+      const waiting = `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`;
+      return (await two.database.query(waiting)).length === 2;
+    });
+    lock.go();
+    await locking;
+    const outcomes = await Promise.all(requests);
+    expect(outcomes.filter((name) => name === 'done')).to.have.length(1);
+    expect(outcomes.find((name) => name !== 'done')).to.be.oneOf(['UploadTaken', 'UploadOutOfOrder']);
+    await two.registry.uploads.finish(target, sha256(FIRST), undefined);
+    expect(await read(one, sha256(FIRST))).to.deep.equal(FIRST);
   });
 
   it('what a late writer adds to its file after a takeover is never read', async () => {
