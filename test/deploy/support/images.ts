@@ -17,12 +17,15 @@ export const SERVICES_IMAGE = 'services:test';
 /** The same with an entrypoint like that of the official postgres. */
 export const POSTGRES_IMAGE = 'postgres:test';
 
+const MAKE_MS = 900_000;
 let made: Promise<Engine> | undefined;
 
 /** The engine with the images, its containers on a network of their own; made when the first test wants it. */
 export async function engine(context: Context): Promise<Engine> {
   const missing = engineMissing();
   if (missing) notRun(context, 'dockerd', missing);
+  // The first time it builds every image.
+  context.timeout(MAKE_MS);
   made ??= make();
   return await made;
 }
