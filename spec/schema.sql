@@ -232,7 +232,8 @@ create table segments (
   length bigint default 0 not null,
   object_size bigint,
   state jsonb,
-  sealing_since timestamp with time zone
+  sealing_since timestamp with time zone,
+  bytes bytea
 );
 
 create table sessions (
@@ -375,6 +376,7 @@ alter table repositories add constraint repositories_name UNIQUE (name);
 alter table repositories add constraint repositories_name_check CHECK ((length(name) <= 255));
 alter table reviews add constraint reviews_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'manifest'::text])));
 alter table reviews add constraint reviews_once UNIQUE NULLS NOT DISTINCT (kind, repository, digest);
+alter table segments add constraint segments_bytes CHECK (((bytes IS NULL) OR ((length(bytes) = length) AND (object_size = length) AND ("position" IS NOT NULL))));
 alter table segments add constraint segments_check CHECK ((object_size >= length));
 alter table segments add constraint segments_key UNIQUE (key);
 alter table segments add constraint segments_length_check CHECK ((length >= 0));

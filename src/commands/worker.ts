@@ -80,6 +80,7 @@ export async function runWorker(
     observers: [followChanges, recordBy(recordChanges, auditChanges)],
     inspectPushes,
     blobMaxBytes: config.blobMaxBytes,
+    inlineMaxBytes: config.inlineMaxBytes,
     uploadLifetimeSeconds: config.uploadLifetime,
     sessionsPerKey: config.sessionsPerKey,
     readGraceSeconds: config.readGrace,

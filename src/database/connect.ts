@@ -122,6 +122,11 @@ function isReadOnly(error: unknown): boolean {
   return cause instanceof pg.DatabaseError && cause.code === READ_ONLY;
 }
 
+/** Whether a transaction was undone for the sake of others, by a deadlock or a serialization failure, and may be tried again. */
+export function isRetryable(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && RETRYABLE.has(error.code ?? '');
+}
+
 /** The name of the constraint that a statement broke, if that is why it failed. */
 export function brokenConstraint(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError && error.code?.startsWith('23') ? error.constraint : undefined;
@@ -133,7 +138,8 @@ export function brokenConstraint(error: unknown): string | undefined {
  */
 class HeardClient extends pg.Client {
   constructor(config: pg.ClientConfig) {
-    super(config);
+    // What is asked before an earlier answer is there goes out at once: see `inTransaction`.
+    super({ ...config, pipeline: true } as pg.ClientConfig);
     this.on('error', () => undefined);
   }
 }
@@ -180,8 +186,7 @@ class PooledDatabase implements Pool {
       try {
         return await this.#withConnection((client) => inTransaction(client, work));
       } catch (error) {
-        const code = error instanceof pg.DatabaseError ? (error.code ?? '') : '';
-        if (!RETRYABLE.has(code) || attempt >= MAX_ATTEMPTS) throw error;
+        if (!isRetryable(error) || attempt >= MAX_ATTEMPTS) throw error;
       }
     }
   }
@@ -236,14 +241,21 @@ class PooledDatabase implements Pool {
 }
 
 async function inTransaction<T>(client: pg.Client, work: (transaction: Queries) => Promise<T>): Promise<T> {
-  await run(client, 'begin', []);
+  // The first statement goes out with it, and the second when both are answered.
+  const begun = run(client, 'begin', []);
+  begun.catch(() => undefined);
+  let isFirst = true;
   let result: T;
   try {
     result = await work({
       async query<Row extends object>(text: string, values: readonly unknown[] = [], options?: QueryOptions) {
-        return (await run<Row>(client, text, values, options)).rows;
+        if (!isFirst) await begun;
+        isFirst = false;
+        const [{ rows }] = await Promise.all([run<Row>(client, text, values, options), begun]);
+        return rows;
       },
     });
+    await begun;
   } catch (error) {
     // A broken connection takes its transaction with it; a failed rollback must not hide why it came to that.
     if (!broken.has(client)) await run(client, 'rollback', []).catch(() => undefined);

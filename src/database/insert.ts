@@ -9,16 +9,24 @@ export interface Insert {
   readonly rows: readonly (readonly unknown[])[];
 }
 
-/** Inserts rows into one or several tables by one statement: a round trip is most of what a small insert costs. */
-export async function insertRows(queries: Queries, inserts: readonly Insert[]): Promise<void> {
-  const values: unknown[] = [];
-  const parts = inserts.map(({ into, columns, rows }) => {
+/**
+ * Inserts as parts of a statement, whose parameters are added to `values`.
+ * @param condition SQL that must hold, such as `where exists (select from held)`; it stands in the program
+ */
+export function insertParts(inserts: readonly Insert[], values: unknown[], condition = ''): string[] {
+  return inserts.map(({ into, columns, rows }) => {
     const arrays = columns.map(([, type], column) => {
       values.push(rows.map((row) => row[column] ?? null));
       return `$${values.length}::${type}[]`;
     });
-    return `insert into ${into} (${columns.map(([name]) => name).join(', ')}) select * from unnest(${arrays.join(', ')})`;
+    return `insert into ${into} (${columns.map(([name]) => name).join(', ')}) select * from unnest(${arrays.join(', ')}) ${condition}`;
   });
+}
+
+/** Inserts rows into one or several tables by one statement: a round trip is most of what a small insert costs. */
+export async function insertRows(queries: Queries, inserts: readonly Insert[]): Promise<void> {
+  const values: unknown[] = [];
+  const parts = insertParts(inserts, values);
   const last = parts.pop();
   if (last === undefined) return;
   const before = parts.map((part, index) => `i${index} as (${part})`);

@@ -90,7 +90,7 @@ async function writeBatch(database: Database, store: RecordStore): Promise<boole
 async function contentOf(queries: Queries, row: Due): Promise<object> {
   if (row.kind === 'blob') {
     const [blob] = await queries.query(
-      `select b.size, (select json_agg(json_build_object('key', s.key, 'length', s.length, 'objectSize', s.object_size) order by s.position)
+      `select b.size, (select json_agg(json_build_object('key', s.key, 'length', s.length, 'objectSize', s.object_size, 'bytes', translate(encode(s.bytes, 'base64'), E'\\n', '')) order by s.position)
           from segments s where s.body = b.body and s.position is not null) as segments from blobs b where b.digest = $1`,
       [row.digest],
     );

@@ -27,7 +27,14 @@ export function inspectPushes(blobs: Blobs): PushInspector {
 }
 
 /** Keeps releases and artifacts what the tags and manifests are (spec/metadata.md, "Who writes what"). */
-export const followChanges: ChangeObserver = async (change, actor, transaction) => {
+export const followChanges: ChangeObserver = Object.assign(follow, {
+  rowsOf: ({ kind }: Change) => (MEANINGLESS.has(kind) ? [] : undefined),
+});
+
+/** Blobs mean nothing by themselves; a tag that is set alone is set by the metadata API, which knows. */
+const MEANINGLESS: ReadonlySet<Change['kind']> = new Set(['tag-set', 'blob-pushed', 'blob-mounted', 'blob-removed']);
+
+async function follow(change: Change, actor: Actor, transaction: Queries): Promise<void> {
   switch (change.kind) {
     case 'manifest-pushed':
       return await followPush(change, actor, transaction);
@@ -35,14 +42,10 @@ export const followChanges: ChangeObserver = async (change, actor, transaction) 
       return await followRemoval(change.repository, change.digest, change.tags, actor, transaction);
     case 'tag-removed':
       return await followRemoval(change.repository, undefined, [change.tag], actor, transaction);
-    case 'tag-set':
-    case 'blob-pushed':
-    case 'blob-mounted':
-    case 'blob-removed':
-      // Blobs mean nothing by themselves; a tag that is set alone is set by the metadata API, which knows.
+    default:
       return;
   }
-};
+}
 
 async function followPush(change: Pushed, actor: Actor, transaction: Queries): Promise<void> {
   const { manifest, moved, digest } = change;

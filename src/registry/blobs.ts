@@ -11,7 +11,7 @@ import {
   type SegmentKey,
   type SegmentStore,
 } from '../storage/segment-store.js';
-import { readBody, SEGMENTS_JSON, type Segment, wholeSegment } from './bodies.js';
+import { readBody, SEGMENTS_JSON, type Segment, wholeObject } from './bodies.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
 import { ensureRepository } from './repositories.js';
 
@@ -73,13 +73,19 @@ export class Blobs {
   /** What GET needs, by one query. @throws 'BlobUnknown', 'BlobDamaged' */
   async getOpenable(repository: RepositoryName, digest: Digest): Promise<OpenableBlob> {
     const row = await this.#row(repository, digest);
-    const wholeObject = wholeSegment(row.segments)?.key;
+    const whole = wholeObject(row.segments);
     const { store } = this.#options;
     const urlFor =
-      wholeObject && isRedirecting(store)
-        ? (lifetimeSeconds: number) => this.#urlFor(store, wholeObject, row.size, lifetimeSeconds)
+      whole && isRedirecting(store)
+        ? (lifetimeSeconds: number) => this.#urlFor(store, whole, row.size, lifetimeSeconds)
         : undefined;
-    return { digest, size: row.size, wholeObject, urlFor, open: (range) => this.#open(repository, digest, row, range) };
+    return {
+      digest,
+      size: row.size,
+      wholeObject: whole,
+      urlFor,
+      open: (range) => this.#open(repository, digest, row, range),
+    };
   }
 
   /** Nobody is sent to where the bytes are not. */

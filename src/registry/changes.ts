@@ -52,7 +52,11 @@ export type Change =
  * Told of every change inside its transaction, so that what an observer writes is there with the change or not at all.
  * An observer that throws undoes the change.
  */
-export type ChangeObserver = (change: Change, actor: Actor, transaction: Queries) => Promise<void>;
+export interface ChangeObserver {
+  (change: Change, actor: Actor, transaction: Queries): Promise<void>;
+  /** All that it does about a change, where that is to insert rows, for the statement of the change itself; undefined: it is more. */
+  readonly rowsOf?: (change: Change, actor: Actor) => readonly Insert[] | undefined;
+}
 
 /** Tells every observer, in order. */
 export async function announce(
@@ -64,15 +68,25 @@ export async function announce(
   for (const observer of observers) await observer(change, actor, transaction);
 }
 
+/** What all observers insert about a change; undefined if one of them has to be told. */
+export function rowsOfAll(observers: readonly ChangeObserver[], change: Change, actor: Actor): Insert[] | undefined {
+  const inserts: Insert[] = [];
+  for (const observer of observers) {
+    const rows = observer.rowsOf?.(change, actor);
+    if (!rows) return undefined;
+    inserts.push(...rows);
+  }
+  return inserts;
+}
+
 /** Says what is to be written down of a change. */
 export type ChangeRecorder = (change: Change, actor: Actor) => Insert;
 
 /** The observer that writes down what all the recorders say, by one statement. */
 export function recordBy(...recorders: readonly ChangeRecorder[]): ChangeObserver {
-  return async (change, actor, transaction) => {
-    await insertRows(
-      transaction,
-      recorders.map((recorder) => recorder(change, actor)),
-    );
+  const rowsOf = (change: Change, actor: Actor) => recorders.map((recorder) => recorder(change, actor));
+  const observer: ChangeObserver = async (change, actor, transaction) => {
+    await insertRows(transaction, rowsOf(change, actor));
   };
+  return Object.assign(observer, { rowsOf });
 }

@@ -5,7 +5,7 @@ import type { Manifest, ManifestReference } from '../oci/manifest.js';
 import type { Reference, RepositoryName, Tag } from '../oci/name.js';
 import type { Actor, MovedTag } from './changes.js';
 import { ensureRepository } from './repositories.js';
-import { setTags } from './tag-rows.js';
+import { MOVED_TAGS, setTagsParts } from './tag-rows.js';
 
 /** What a PUT of a manifest brings. */
 export interface ManifestPush {
@@ -39,10 +39,13 @@ export async function putManifest(
   actor: Actor,
   alone = false,
 ): Promise<MovedTag[]> {
-  const id = await ensureRepository(transaction, push.repository, alone ? 'update' : 'key share');
-  await lockBlobs(transaction, id, push.manifest);
-  await insertManifest(transaction, id, push);
-  return await setTags(transaction, id, push.digest, push.tags, actor);
+  const required = push.manifest.references.filter(mustBeThere).map((reference) => reference.digest);
+  let blobs = alone ? [] : await lockBlobs(transaction, push.repository, required);
+  const id =
+    blobs[0]?.repository ?? (await ensureRepository(transaction, push.repository, alone ? 'update' : 'key share'));
+  if (blobs.length === 0) blobs = await lockBlobs(transaction, push.repository, required);
+  await requireBlobs(transaction, required, blobs);
+  return await insertManifest(transaction, id, push, actor);
 }
 
 /** Whether a DELETE of the same manifest or of one of its blobs came in between: another attempt sees what is there now. */
@@ -94,19 +97,41 @@ function mustBeThere(reference: ManifestReference): boolean {
   return reference.required && reference.kind !== 'manifest';
 }
 
+interface LockedBlob {
+  /** The repository's id. */
+  readonly repository: number;
+  readonly digest: Digest;
+  readonly condemned: boolean;
+}
+
 /**
- * Locks the blobs that must be in the repository, in one order, against removal and against being condemned (which wants
- * the row FOR UPDATE); revives those that are condemned.
- * @throws 'ManifestBlobUnknown', naming those that are not there.
+ * Locks the repository and the blobs that must be in it, in one order, against removal and against being condemned (which
+ * wants the row FOR UPDATE). @returns those that are there.
  */
-async function lockBlobs(transaction: Queries, repository: number, manifest: Manifest): Promise<void> {
-  const required = manifest.references.filter(mustBeThere).map((reference) => reference.digest);
-  if (required.length === 0) return;
-  const rows = await transaction.query<{ digest: Digest; condemned: boolean }>(
-    `select l.digest, b.condemned_at is not null as condemned from repository_blobs l join blobs b on b.digest = l.digest
-      where l.repository = $1 and l.digest = any($2::text[]) order by l.digest for key share of l, b`,
+async function lockBlobs(
+  transaction: Queries,
+  repository: RepositoryName,
+  required: readonly Digest[],
+): Promise<LockedBlob[]> {
+  if (required.length === 0) return [];
+  return await transaction.query<LockedBlob>(
+    `with known as materialized (select id from repositories where name = $1 for key share)
+     select l.repository, l.digest, b.condemned_at is not null as condemned
+       from repository_blobs l join blobs b on b.digest = l.digest
+      where l.repository = (select id from known) and l.digest = any($2::text[]) order by l.digest for key share of l, b`,
     [repository, required],
   );
+}
+
+/**
+ * Revives those that are condemned.
+ * @throws 'ManifestBlobUnknown', naming those that are not there.
+ */
+async function requireBlobs(
+  transaction: Queries,
+  required: readonly Digest[],
+  rows: readonly LockedBlob[],
+): Promise<void> {
   const found = new Set(rows.map((row) => row.digest));
   const missing = [...new Set(required)].filter((digest) => !found.has(digest));
   if (missing.length > 0) {
@@ -123,21 +148,33 @@ async function lockBlobs(transaction: Queries, repository: number, manifest: Man
   }
 }
 
-async function insertManifest(transaction: Queries, repository: number, push: ManifestPush): Promise<void> {
-  const { digest, payload, manifest } = push;
+/** Stores the manifest and what it names, then sets its tags. @returns those that are new or moved. */
+async function insertManifest(
+  transaction: Queries,
+  repository: number,
+  push: ManifestPush,
+  actor: Actor,
+): Promise<MovedTag[]> {
+  const { digest, payload, manifest, tags } = push;
   const named = manifest.references.filter((reference) => reference.kind !== 'subject');
-  await transaction.query(
+  return await transaction.query<MovedTag>(
     `with stored as (
        insert into manifests (repository, digest, media_type, artifact_type, subject, size, payload, annotations)
-       values ($1, $2, $3, $4, $5, $6, $7, $8)
-       on conflict (repository, digest) do update set media_type = excluded.media_type where manifests.media_type <> excluded.media_type)
-     insert into manifest_references (repository, manifest, digest, kind, media_type, size, blob)
-     select $1, $2, r.digest, r.kind, r.media_type, r.size, case when r.required then r.digest end
-       from unnest($9::text[], $10::text[], $11::text[], $12::bigint[], $13::boolean[]) as r (digest, kind, media_type, size, required)
-     on conflict do nothing`,
+       values ($1, $2, $5, $6, $7, $8, $9, $10)
+       on conflict (repository, digest) do update set media_type = excluded.media_type where manifests.media_type <> excluded.media_type
+       returning digest),
+     named as (
+       insert into manifest_references (repository, manifest, digest, kind, media_type, size, blob)
+       select $1, $2, r.digest, r.kind, r.media_type, r.size, case when r.required then r.digest end
+         from unnest($11::text[], $12::text[], $13::text[], $14::bigint[], $15::boolean[]) as r (digest, kind, media_type, size, required)
+       on conflict do nothing),
+     ${setTagsParts('stored')}
+     ${MOVED_TAGS}`,
     [
       repository,
       digest,
+      [...new Set(tags)],
+      actor.key,
       manifest.mediaType,
       manifest.artifactType ?? null,
       manifest.subject ?? null,

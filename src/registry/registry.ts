@@ -24,6 +24,7 @@ export interface RegistryOptions {
   readonly storageTimeoutSeconds: number;
   /** See UploadsOptions. */
   readonly recordBytes?: number | undefined;
+  readonly inlineMaxBytes?: number | undefined;
 }
 
 /** The verbs of the registry, where bytes and rows meet. */

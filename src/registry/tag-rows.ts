@@ -4,6 +4,28 @@ import type { Tag } from '../oci/name.js';
 import type { Actor, MovedTag } from './changes.js';
 
 /**
+ * Parts of a statement that points tags to a manifest: `$1` the repository, `$2` the digest, `$3` the tags, `$4` the actor's
+ * key. `moved` tells those that are new or moved.
+ * @param after a part that is to be done before, if any
+ */
+export function setTagsParts(after?: string): string {
+  return `wanted as (select name from unnest($3::text[]) as w (name) order by name collate "C"),
+          moved as (insert into tags (repository, name, digest, updated_at)
+                    select $1, name, $2, clock_timestamp() from wanted${after ? `, (select count(*) from ${after}) as done` : ''}
+                    on conflict (repository, name)
+                    do update set digest = excluded.digest, previous = tags.digest, updated_at = excluded.updated_at
+                    where tags.digest <> excluded.digest returning name, previous),
+          noted as (insert into tag_events (repository, name, digest, previous, actor)
+                    select $1, name, $2, previous, $4 from moved),
+          queued as (insert into reviews (kind, repository, digest)
+                     select distinct 'manifest', $1::bigint, previous from moved where previous is not null
+                     on conflict do nothing)`;
+}
+
+/** What such a statement gives. */
+export const MOVED_TAGS = 'select name as tag, previous from moved order by name';
+
+/**
  * Points tags to a manifest of the repository, in one order for all, and notes which of them moved from where. Of two who
  * move one tag at once the later is told what the earlier set: `tags.previous` is filled by the row's own update. The time
  * is that of the statement, so that tags which were set one after the other are told apart.
@@ -19,18 +41,8 @@ export async function setTags(
 ): Promise<MovedTag[]> {
   if (tags.length === 0) return [];
   return await transaction.query<MovedTag>(
-    `with wanted as (select name from unnest($3::text[]) as w (name) order by name collate "C"),
-          moved as (insert into tags (repository, name, digest, updated_at)
-                    select $1, name, $2, clock_timestamp() from wanted
-                    on conflict (repository, name)
-                    do update set digest = excluded.digest, previous = tags.digest, updated_at = excluded.updated_at
-                    where tags.digest <> excluded.digest returning name, previous),
-          noted as (insert into tag_events (repository, name, digest, previous, actor)
-                    select $1, name, $2, previous, $4 from moved),
-          queued as (insert into reviews (kind, repository, digest)
-                     select distinct 'manifest', $1::bigint, previous from moved where previous is not null
-                     on conflict do nothing)
-     select name as tag, previous from moved order by name`,
+    `with ${setTagsParts()}
+     ${MOVED_TAGS}`,
     [repository, digest, [...new Set(tags)], actor.key],
   );
 }

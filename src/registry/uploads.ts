@@ -1,12 +1,13 @@
 import type { Database } from '../database/connect.js';
 import { isFailure, RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
-import { algorithmOf, type Digest, type DigestAlgorithm, type RunningDigest } from '../oci/digest.js';
+import { algorithmOf, type Digest, type DigestAlgorithm, digestOf, type RunningDigest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
 import { readBody } from './bodies.js';
-import { type Actor, announce, type ChangeObserver } from './changes.js';
+import { type Actor, announce, type ChangeObserver, rowsOfAll } from './changes.js';
 import { RunningDigests } from './running-digests.js';
+import { commitSmall, readSmall } from './small-upload.js';
 import { commitSession, isLinked } from './upload-commit.js';
 import { type Progress, recordProgress, rewindSession } from './upload-progress.js';
 import { recoverSegments } from './upload-recovery.js';
@@ -41,6 +42,8 @@ export interface UploadsOptions {
   readonly readGraceSeconds: number;
   /** How many bytes may become durable before the session's row learns of it; 256 MiB unless a test wants fewer. */
   readonly recordBytes?: number | undefined;
+  /** The largest blob whose bytes are kept in its row, in bytes. */
+  readonly inlineMaxBytes?: number | undefined;
 }
 
 /** Bytes that a request brings for a session. */
@@ -147,12 +150,28 @@ export class Uploads {
    */
   async finish(target: Target, digest: Digest, body: UploadBody | undefined): Promise<void> {
     try {
-      if (body) await this.#finishWithBytes(target, digest, body);
+      if (body) await this.#finishSmall(target, digest, body);
       else await this.#finishWithout(target, digest);
     } catch (error) {
       // Sent twice at once: the other one may have committed it.
       if (!isFailure(error, 'UploadTaken') || !(await this.#isCommitted(target, digest))) throw error;
     }
+  }
+
+  /** The short way of a small body whose session has no bytes yet; of all others the long one. */
+  async #finishSmall(target: Target, digest: Digest, body: UploadBody): Promise<void> {
+    const { database, observers, inlineMaxBytes = 0, maxBytes, pause } = this.#options;
+    const first = body.from === undefined || body.from === 0;
+    const small = first ? await readSmall(body, Math.min(inlineMaxBytes, maxBytes)) : undefined;
+    const { bytes } = small ?? {};
+    if (bytes && digestOf(algorithmOf(digest), bytes) === digest) {
+      const { id, repository, actor } = target;
+      const change = { kind: 'blob-pushed', repository, digest, size: bytes.length } as const;
+      const inserts = rowsOfAll(observers, change, actor);
+      await pause('upload:before-commit');
+      if (inserts && (await commitSmall(database, { id, repository, digest, bytes, inserts }))) return;
+    }
+    await this.#finishWithBytes(target, digest, small?.body ?? body);
   }
 
   async #finishWithBytes(target: Target, digest: Digest, body: UploadBody): Promise<void> {

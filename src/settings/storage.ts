@@ -1,4 +1,4 @@
-import { choice, DAY, integer, networks, origin, text, threshold } from './kinds.js';
+import { choice, DAY, integer, KiB, MiB, networks, origin, text, threshold } from './kinds.js';
 
 /** Where the bytes are. */
 export const storageSettings = {
@@ -48,6 +48,14 @@ export const storageSettings = {
     1,
     600,
     'How long one request to S3 may take before it counts as failed; what can be repeated is. After a process died at the end of an upload its client waits four times as long.',
+  ),
+  inlineMaxBytes: integer(
+    'REGISTRY_INLINE_MAX_BYTES',
+    16 * KiB,
+    'bytes',
+    0,
+    1 * MiB,
+    'The largest blob whose bytes are kept in the database, if it is sent in one request: it costs no file or object, and is never redirected to. 0: none.',
   ),
   redirect: threshold(
     'REGISTRY_REDIRECT',

@@ -97,6 +97,7 @@ export class Site {
       createFile?: CreateFile;
       uploadMemory?: number;
       recordBytes?: number;
+      inlineMaxBytes?: number;
     } = {},
   ): Rooms {
     const database = connect({ url: options.url ?? this.testDatabase.url, pool: options.pool ?? 5, timeout: 10 });
@@ -120,6 +121,7 @@ export class Site {
       readGraceSeconds: 60,
       storageTimeoutSeconds: 5,
       recordBytes: options.recordBytes,
+      inlineMaxBytes: options.inlineMaxBytes,
     });
     return { registry, database, store, pauses };
   }

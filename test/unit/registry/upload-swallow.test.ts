@@ -17,7 +17,7 @@ function upload(count: number, chunk: number, announced = true): { segments: Seg
     const swallowed = segmentsToSwallow(segments, announced ? chunk : undefined);
     const bytes = swallowed.reduce((sum, segment) => sum + segment.length, 0);
     segments.splice(segments.length - swallowed.length);
-    segments.push({ id: index, key: KEY, length: bytes + chunk, objectSize: null, state: null });
+    segments.push({ id: index, key: KEY, length: bytes + chunk, objectSize: null, state: null, bytes: null });
     copied += bytes;
   }
   return { segments, copied };
@@ -63,6 +63,7 @@ describe('what an upload swallows', () => {
       length: 100 * GiB,
       objectSize: null,
       state: null,
+      bytes: null,
     }));
     let failure: unknown;
     try {
