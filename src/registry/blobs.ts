@@ -1,5 +1,6 @@
 import type { Database, Queries } from '../database/connect.js';
 import { brokenConstraint } from '../database/connect.js';
+import { GatheredLookups } from '../database/gathered.js';
 import { isFailure, RegistryError } from '../errors.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
@@ -55,17 +56,24 @@ const MAX_MOUNT_SOURCES = 100;
 export class Blobs {
   readonly #options: BlobsOptions;
 
+  readonly #sizes: GatheredLookups<{ readonly size: number }>;
+
   constructor(options: BlobsOptions) {
     this.#options = options;
+    this.#sizes = new GatheredLookups(
+      options.database,
+      `select k.n, f.size from unnest($1::text[], $2::text[]) with ordinality as k (repository, digest, n)
+        cross join lateral (
+          select b.size from blobs b
+           where b.digest = k.digest and b.condemned_at is null and b.quarantined_at is null and exists (
+             select from repository_blobs l
+              where l.repository = (select id from repositories where name = k.repository) and l.digest = k.digest) limit 1) f`,
+    );
   }
 
   /** What HEAD needs, by one query and without the store. @throws 'BlobUnknown' */
   async get(repository: RepositoryName, digest: Digest): Promise<Blob> {
-    const [row] = await this.#options.database.query<{ size: number }>(
-      `select b.size from repositories r join repository_blobs l on l.repository = r.id join blobs b on b.digest = l.digest
-        where r.name = $1 and l.digest = $2 and b.condemned_at is null and b.quarantined_at is null`,
-      [repository, digest],
-    );
+    const row = await this.#sizes.find(repository, digest);
     if (!row) throw unknownBlob(digest);
     return { digest, size: row.size };
   }

@@ -1,4 +1,5 @@
 import type { Database } from '../database/connect.js';
+import { GatheredLookups } from '../database/gathered.js';
 import type { Digest } from '../oci/digest.js';
 import type { Reference, RepositoryName } from '../oci/name.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
@@ -31,17 +32,60 @@ export interface ManifestsOptions {
 
 const MAX_ATTEMPTS = 5;
 
+interface LookUps<Row extends object> {
+  readonly byTag: GatheredLookups<Row>;
+  readonly byDigest: GatheredLookups<Row>;
+}
+
+/**
+ * By the name of the repository and a tag or a digest. Not as joins: with statistics that lag behind, PostgreSQL has begun
+ * with all manifests of the repository.
+ */
+function lookUps<Row extends StoredManifest>(database: Database, more: '' | ', m.payload'): LookUps<Row> {
+  const by = (digest: string) =>
+    new GatheredLookups<Row>(
+      database,
+      `select k.n, f.* from unnest($1::text[], $2::text[]) with ordinality as k (repository, reference, n)
+        cross join lateral (
+          select m.digest, m.media_type as "mediaType", m.size${more} from manifests m
+           where m.repository = (select id from repositories where name = k.repository) and m.digest = ${digest} limit 1) f`,
+    );
+  return {
+    byTag: by(
+      '(select digest from tags where repository = (select id from repositories where name = k.repository) and name = k.reference)',
+    ),
+    byDigest: by('k.reference'),
+  };
+}
+
+async function select<Row extends StoredManifest>(
+  { byTag, byDigest }: LookUps<Row>,
+  repository: RepositoryName,
+  reference: Reference,
+): Promise<Row> {
+  const row =
+    'tag' in reference
+      ? await byTag.find(repository, reference.tag)
+      : await byDigest.find(repository, reference.digest);
+  if (!row) throw unknownManifest(reference);
+  return row;
+}
+
 /** Manifests of repositories: opaque bytes, and what they name. */
 export class Manifests {
   readonly #options: ManifestsOptions;
+  readonly #heads: LookUps<StoredManifest>;
+  readonly #wholes: LookUps<StoredManifest & { readonly payload: Buffer }>;
 
   constructor(options: ManifestsOptions) {
     this.#options = options;
+    this.#heads = lookUps(options.database, '');
+    this.#wholes = lookUps(options.database, ', m.payload');
   }
 
   /** What HEAD needs. @throws 'ManifestUnknown' */
   async get(repository: RepositoryName, reference: Reference): Promise<StoredManifest> {
-    return await this.#select<StoredManifest>(repository, reference, '');
+    return await select(this.#heads, repository, reference);
   }
 
   /** What GET needs, with the bytes exactly as they were pushed. @throws 'ManifestUnknown' */
@@ -49,27 +93,7 @@ export class Manifests {
     repository: RepositoryName,
     reference: Reference,
   ): Promise<StoredManifest & { readonly payload: Buffer }> {
-    return await this.#select<StoredManifest & { payload: Buffer }>(repository, reference, ', m.payload');
-  }
-
-  async #select<Row extends StoredManifest>(
-    repository: RepositoryName,
-    reference: Reference,
-    more: '' | ', m.payload',
-  ): Promise<Row> {
-    const columns = `m.digest, m.media_type as "mediaType", m.size${more}`;
-    const byTag = 'tag' in reference;
-    const [row] = await this.#options.database.query<Row>(
-      byTag
-        ? // Not as joins: with statistics that lag behind, PostgreSQL has begun with all manifests of the repository.
-          `select ${columns} from manifests m
-            where m.repository = (select id from repositories where name = $1)
-              and m.digest = (select digest from tags where repository = (select id from repositories where name = $1) and name = $2)`
-        : `select ${columns} from repositories r join manifests m on m.repository = r.id where r.name = $1 and m.digest = $2`,
-      [repository, byTag ? reference.tag : reference.digest],
-    );
-    if (!row) throw unknownManifest(reference);
-    return row;
+    return await select(this.#wholes, repository, reference);
   }
 
   /**

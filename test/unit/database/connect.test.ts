@@ -1,6 +1,7 @@
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { expect } from 'chai';
 import { connect, type Database } from '../../../src/database/connect.js';
+import { GatheredLookups } from '../../../src/database/gathered.js';
 import { isFailure } from '../../../src/errors.js';
 import { createDatabase, type TestDatabase } from '../../support/postgres.js';
 
@@ -78,5 +79,72 @@ describe('a connection that PostgreSQL ends when it is just there', () => {
     const error: unknown = await database.query('select 1').catch((reason: unknown) => reason);
     expect(isFailure(error, 'Unavailable')).to.equal(true);
     await database.close();
+  });
+});
+
+describe('look-ups that come together', () => {
+  const TEXT = `select k.n, k.key || '!' as value from unnest($1::text[]) with ordinality as k (key, n) where k.key <> 'none'`;
+
+  /** A database that answers when it is told to. */
+  function slow() {
+    const asked: { keys: readonly string[]; answer: (fails?: Error) => void }[] = [];
+    const lookups = new GatheredLookups<{ value: string }>(
+      {
+        query: <Row extends object>(_text: string, [keys]: readonly unknown[] = []) =>
+          new Promise<Row[]>((resolve, reject) => {
+            const rows = (keys as string[]).flatMap((key, at) =>
+              key === 'none' ? [] : [{ n: at + 1, value: `${key}!` }],
+            );
+            const answer = (fails?: Error) => (fails ? reject(fails) : resolve(rows as Row[]));
+            asked.push({ keys: keys as string[], answer });
+          }),
+      },
+      TEXT,
+    );
+    return { asked, lookups };
+  }
+  const turn = () => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+
+  it('are answered by one statement, each with its own row or none', async () => {
+    const site = await createDatabase();
+    const database = connect({ url: site.url, pool: 1, timeout: 20 });
+    try {
+      const lookups = new GatheredLookups<{ value: string }>(database, TEXT);
+      const found = await Promise.all(['a', 'none', 'b', 'a'].map((key) => lookups.find(key)));
+      expect(found.map((row) => row?.value)).to.deep.equal(['a!', undefined, 'b!', 'a!']);
+    } finally {
+      await database.close();
+      await site.drop();
+    }
+  });
+
+  it('begin after all of them came, and those that come later are asked anew', async () => {
+    const { asked, lookups } = slow();
+    const [first, second] = [lookups.find('a'), lookups.find('b')];
+    await turn();
+    const third = lookups.find('a');
+    await turn();
+    const waiting = ['c', 'd'].map((key) => lookups.find(key));
+    await turn();
+    expect(asked.map(({ keys }) => keys)).to.deep.equal([['a', 'b'], ['a']]);
+    asked[0]?.answer();
+    expect([await first, await second].map((row) => row?.value)).to.deep.equal(['a!', 'b!']);
+    await turn();
+    expect(asked[2]?.keys).to.deep.equal(['c', 'd']);
+    for (const { answer } of asked) answer();
+    expect((await third)?.value).to.equal('a!');
+    expect((await Promise.all(waiting)).map((row) => row?.value)).to.deep.equal(['c!', 'd!']);
+  });
+
+  it('fail together, and the next ones are asked all the same', async () => {
+    const { asked, lookups } = slow();
+    const failing = ['a', 'b'].map((key) => lookups.find(key).catch((error: Error) => error.message));
+    await turn();
+    asked[0]?.answer(new Error('away'));
+    expect(await Promise.all(failing)).to.deep.equal(['away', 'away']);
+    const later = lookups.find('c');
+    await turn();
+    asked[1]?.answer();
+    expect((await later)?.value).to.equal('c!');
   });
 });
