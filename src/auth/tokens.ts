@@ -12,6 +12,16 @@ const OURS = `token:${TOKEN_ISSUER}` as const;
 /** As the names of our keys are, now and ever: one that is none was made up. */
 const KEY_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
+/** As many tokens as are remembered to be ours. */
+const MAX_REMEMBERED = 1_000;
+
+/** A token whose signature was found to be ours. */
+interface Signed {
+  readonly payload: JWTPayload;
+  readonly kid: string;
+  readonly secret: Uint8Array;
+}
+
 /** What a token for access is about. */
 export interface AccessClaims {
   readonly kind: Identity['kind'];
@@ -41,6 +51,8 @@ export interface RefreshClaims {
 /** Makes and checks the tokens of the token endpoint: JWT, signed with a key that all nodes share. */
 export class Tokens {
   readonly #keys: SigningKeys;
+  /** By their text. Whether the key still signs, and the token is not over, is asked anew each time. */
+  readonly #signed = new Map<string, Signed>();
 
   constructor(keys: SigningKeys) {
     this.#keys = keys;
@@ -101,13 +113,7 @@ export class Tokens {
   async #verify(token: string, use: 'access' | 'refresh'): Promise<{ payload: JWTPayload; expired: boolean }> {
     let verified: { payload: JWTPayload; expired: boolean };
     try {
-      const { payload } = await jwtVerify(token, async ({ kid = '' }) => (await this.#key(kid)).secret, {
-        algorithms: [ALGORITHM],
-        issuer: TOKEN_ISSUER,
-        requiredClaims: ['exp', 'sub'],
-        currentDate: new Date((await this.now()) * 1000),
-      });
-      verified = { payload, expired: false };
+      verified = (await this.#remembered(token)) ?? (await this.#checked(token));
     } catch (error) {
       // The signature is checked before the claims, so that an expired token is still one of ours.
       if (error instanceof errors.JWTExpired) verified = { payload: error.payload, expired: true };
@@ -119,6 +125,38 @@ export class Tokens {
     const { payload } = verified;
     if (payload.use !== use || payload.iss !== TOKEN_ISSUER) throw invalid();
     return verified;
+  }
+
+  async #checked(token: string): Promise<{ payload: JWTPayload; expired: false }> {
+    let signedBy: { kid: string; secret: Uint8Array } | undefined;
+    const { payload } = await jwtVerify(
+      token,
+      async ({ kid = '' }) => {
+        const { secret } = await this.#key(kid);
+        signedBy = { kid, secret };
+        return secret;
+      },
+      {
+        algorithms: [ALGORITHM],
+        issuer: TOKEN_ISSUER,
+        requiredClaims: ['exp', 'sub'],
+        currentDate: new Date((await this.now()) * 1000),
+      },
+    );
+    if (signedBy) this.#signed.set(token, { payload, ...signedBy });
+    const oldest = this.#signed.keys().next().value;
+    if (this.#signed.size > MAX_REMEMBERED && oldest !== undefined) this.#signed.delete(oldest);
+    return { payload, expired: false };
+  }
+
+  /** What is known of a token whose signature was checked before, with the same key. */
+  async #remembered(token: string): Promise<{ payload: JWTPayload; expired: boolean } | undefined> {
+    const signed = this.#signed.get(token);
+    if (!signed) return undefined;
+    const { payload, kid, secret } = signed;
+    const key = await this.#key(kid);
+    if (Buffer.compare(key.secret, secret) !== 0) return undefined;
+    return { payload, expired: (payload.exp ?? 0) <= Math.floor(await this.now()) };
   }
 
   async #key(id: string): Promise<{ secret: Uint8Array }> {

@@ -39,6 +39,22 @@ describe('tokens that this registry signs', () => {
     expect(await outcome(tokens.verifyAccess(signed({ use: 'refresh' })))).to.equal('Unauthorized');
   });
 
+  it('are checked once, but end when they do, or with their key', async () => {
+    let clock = now;
+    const keys = new Map([[KEY.id, KEY]]);
+    const seen = new Tokens({ find: async (id) => keys.get(id), now: async () => clock } as SigningKeys);
+    const token = signed({ exp: now + 60 });
+    for (let time = 0; time < 2; time++) expect((await seen.verifyAccess(token)).expired).to.equal(false);
+    expect(await outcome(seen.verifyRefresh(token))).to.equal('Unauthorized');
+    clock = now + 60;
+    expect((await seen.verifyAccess(token)).expired).to.equal(true);
+    clock = now;
+    keys.set(KEY.id, { ...KEY, secret: new Uint8Array(64).fill(8) });
+    expect(await outcome(seen.verifyAccess(token))).not.to.equal('good');
+    keys.clear();
+    expect(await outcome(seen.verifyAccess(token))).to.equal('Unauthorized');
+  });
+
   it('are still known when they have expired, but refresh nothing', async () => {
     const past = { exp: now - 60 };
     expect(await tokens.verifyAccess(signed(past))).to.include({ expired: true, expiresAt: now - 60 });
