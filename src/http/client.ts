@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { type BlockList, isIPv4, isIPv6 } from 'node:net';
+import { type BlockList, isIPv4, isIPv6, type Socket } from 'node:net';
 
 /** Where a request comes from and how the client wrote the registry's address, as far as proxies can be believed. */
 export interface Client {
@@ -19,8 +19,7 @@ const HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/;
 
 /** Finds out who sent a request. Headers of proxies count only from addresses that are trusted. */
 export function clientOf(request: IncomingMessage, { trustedProxies, publicUrl }: ClientOptions): Client {
-  const peer = plain(request.socket.remoteAddress ?? '');
-  const trusted = isIn(trustedProxies, peer);
+  const { peer, trusted } = peerOf(request.socket, trustedProxies);
   const encrypted = 'encrypted' in request.socket;
   const forwarded = (name: string) => (trusted ? lastOf(request.headers[name]) : undefined);
   const scheme = forwarded('x-forwarded-proto')?.toLowerCase();
@@ -34,6 +33,24 @@ export function clientOf(request: IncomingMessage, { trustedProxies, publicUrl }
     origin,
     secure,
   };
+}
+
+interface Peer {
+  readonly peer: string;
+  readonly trusted: boolean;
+}
+
+const peers = new WeakMap<Socket, Peer>();
+
+/** Who is at the other end of a connection, which stays so. */
+function peerOf(socket: Socket, trustedProxies: BlockList): Peer {
+  const known = peers.get(socket);
+  if (known) return known;
+  const peer = plain(socket.remoteAddress ?? '');
+  const found = { peer, trusted: isIn(trustedProxies, peer) };
+  // A socket forgets it when it is closed.
+  if (peer !== '') peers.set(socket, found);
+  return found;
 }
 
 /** The last address that a trusted proxy vouches for. */
