@@ -42,7 +42,10 @@ async function follow(change: Change, actor: Actor, transaction: Queries): Promi
       return await followRemoval(change.repository, change.digest, change.tags, actor, transaction);
     case 'tag-removed':
       return await followRemoval(change.repository, undefined, [change.tag], actor, transaction);
-    default:
+    case 'tag-set':
+    case 'blob-pushed':
+    case 'blob-mounted':
+    case 'blob-removed':
       return;
   }
 }
