@@ -240,7 +240,12 @@ describe('the record of requests', () => {
 
   it('has the pulls that nginx sends, without their length', async () => {
     const behind = await startServer({
-      environment: { REGISTRY_AUDIT_READS: '**', REGISTRY_X_ACCEL_PREFIX: '/blobs/', REGISTRY_WORKERS: '1' },
+      environment: {
+        REGISTRY_AUDIT_READS: '**',
+        REGISTRY_X_ACCEL_PREFIX: '/blobs/',
+        REGISTRY_WORKERS: '1',
+        REGISTRY_INLINE_MAX_BYTES: '0',
+      },
     });
     try {
       const blob = bytesOf('behind nginx', 1_000);

@@ -186,7 +186,9 @@ describe('downloads over HTTP', () => {
   });
 
   it('hands a blob over to nginx by X-Accel-Redirect when that is set, and only a whole one', async () => {
-    const fronted = await startServer({ environment: { REGISTRY_WORKERS: '1', REGISTRY_X_ACCEL_PREFIX: '/blobs/' } });
+    const fronted = await startServer({
+      environment: { REGISTRY_WORKERS: '1', REGISTRY_X_ACCEL_PREFIX: '/blobs/', REGISTRY_INLINE_MAX_BYTES: '0' },
+    });
     try {
       const bytes = bytesOf('accelerated', 3000);
       const path = `/v2/x/accel/blobs/${await pushBlob(fronted, 'x/accel', bytes)}`;

@@ -16,7 +16,7 @@ describe('paths of requests', () => {
     const probe = await Trace.attach(process.pid).catch((error: Error) => error);
     if (probe instanceof Error) notRun(this, 'strace', probe.message);
     await probe.detach();
-    server = await startServer({ environment: { REGISTRY_WORKERS: '1' } });
+    server = await startServer({ environment: { REGISTRY_WORKERS: '1', REGISTRY_INLINE_MAX_BYTES: '0' } });
   });
   after(async () => {
     await server?.dispose();

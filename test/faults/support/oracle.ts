@@ -79,6 +79,7 @@ interface SegmentRow {
   readonly length: number;
   readonly object_size: number | null;
   readonly position: number | null;
+  readonly inline: boolean;
 }
 
 /** Runs one query on a connection of its own. */
@@ -108,9 +109,13 @@ export async function checkStore(url: string, root: string): Promise<void> {
   const files = await filesOf(root);
   const segments = await ask<SegmentRow>(
     url,
-    'select key, length::float8, object_size::float8, position from segments',
+    'select key, length::float8, object_size::float8, position, bytes is not null as inline from segments',
   );
-  for (const { key, length, object_size } of segments) {
+  for (const { key, length, object_size, inline } of segments) {
+    if (inline) {
+      expect(files.has(key), `a file of ${key}, whose bytes are in its row`).to.equal(false);
+      continue;
+    }
     if (length > 0) expect(files.get(key) ?? -1, `bytes of ${key}`).to.be.at.least(length);
     if (object_size !== null && length > 0) expect(files.get(key), `size of ${key}`).to.equal(object_size);
   }
