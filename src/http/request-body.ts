@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RegistryError } from '../errors.js';
 import { passedBytes } from '../garbage.js';
+import { BodyPastParser } from './past-parser.js';
 import { trafficOf } from './traffic.js';
 
 /** Whether the request announces a body: a length above 0, or chunked. */
@@ -37,12 +38,14 @@ export async function* readRequest(
   request.socket.setTimeout(idleMs, onIdle);
   for (const event of ['readable', 'end', 'error', 'close'] as const) request.on(event, stir);
   signal?.addEventListener('abort', stir);
+  let past: BodyPastParser | undefined;
   try {
+    past = await BodyPastParser.take(request, contentLength(request), stir);
     for (;;) {
       signal?.throwIfAborted();
-      const bytes = request.read() as Buffer | null;
+      const bytes = past && !past.ended ? past.read() : (request.read() as Buffer | null);
       if (bytes) {
-        passedBytes(bytes.length);
+        if (!past) passedBytes(bytes.length);
         traffic?.receive(bytes.length);
         yield bytes;
         continue;
@@ -58,6 +61,7 @@ export async function* readRequest(
       });
     }
   } finally {
+    past?.close();
     request.socket.setTimeout(0);
     request.socket.removeListener('timeout', onIdle);
     for (const event of ['readable', 'end', 'error', 'close'] as const) request.removeListener(event, stir);

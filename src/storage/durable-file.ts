@@ -1,13 +1,16 @@
 import { type FileHandle, open } from 'node:fs/promises';
+import { ARRIVAL_BYTES, recycle } from '../arrival-buffers.js';
 import { RegistryError } from '../errors.js';
 import type { MemoryBudget } from './memory-budget.js';
 import type { OpenSegment, WriteProgress } from './segment-store.js';
 
-const KiB = 1024;
-const MiB = 1024 * KiB;
+const MiB = 1024 * 1024;
 
-/** Small chunks are gathered up to this size while a write is under way; a lone chunk is written at once. */
-const BATCH_BYTES = 256 * KiB;
+/**
+ * Small chunks are gathered up to this size while a write is under way; a lone chunk is written at once. Of a larger chunk
+ * each part is written by itself; what is recycled is never larger.
+ */
+const BATCH_BYTES = ARRIVAL_BYTES;
 /** As many pieces as one writev takes; it also bounds what tiny ones cost beside their bytes. */
 const BATCH_CHUNKS = 1024;
 const MAX_WRITES = 16;
@@ -169,6 +172,7 @@ export class DurableFile implements OpenSegment {
     this.#writes.push(write);
     try {
       await writeAll(this.file, chunks, bytes, start);
+      for (const chunk of chunks) recycle(chunk);
       write.done = true;
       while (this.#writes[0]?.done) this.#written = this.#writes.shift()?.end ?? this.#written;
     } catch (error) {

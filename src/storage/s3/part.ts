@@ -73,12 +73,13 @@ export class Part {
     await this.#streaming?.body.room(bytes, signal);
   }
 
-  /** Takes bytes, which must not change any more. */
-  add(bytes: Uint8Array): void {
+  /** Takes bytes, which must not change any more unless they were copied. @returns whether they were */
+  add(bytes: Uint8Array): boolean {
     this.#md5.update(bytes);
     if (this.#buffer) this.#buffer.set(bytes, this.filled);
     else this.#streaming?.body.push(bytes);
     this.filled += bytes.length;
+    return this.#buffer !== undefined;
   }
 
   /**

@@ -1,3 +1,4 @@
+import { recycle } from '../../arrival-buffers.js';
 import { RegistryError } from '../../errors.js';
 import type { S3Bucket } from './bucket.js';
 import { completeUpload, type UploadState } from './complete.js';
@@ -67,7 +68,13 @@ export class S3Segment implements OpenSegment {
     either.addEventListener('abort', stir, { once: true });
     try {
       for await (const chunk of source) {
-        for (let at = 0; at < chunk.length; ) at += await this.#take(chunk.subarray(at, at + PIECE_BYTES), either);
+        let copied = true;
+        for (let at = 0; at < chunk.length; ) {
+          const taken = await this.#take(chunk.subarray(at, at + PIECE_BYTES), either);
+          at += taken.bytes;
+          copied &&= taken.copied;
+        }
+        if (copied) recycle(chunk);
       }
       signal.throwIfAborted();
     } finally {
@@ -75,8 +82,8 @@ export class S3Segment implements OpenSegment {
     }
   }
 
-  /** Takes the beginning of `chunk`. @returns how much */
-  async #take(chunk: Uint8Array, signal: AbortSignal): Promise<number> {
+  /** Takes the beginning of `chunk`. @returns how much, and whether it was copied */
+  async #take(chunk: Uint8Array, signal: AbortSignal): Promise<{ bytes: number; copied: boolean }> {
     signal.throwIfAborted();
     if (this.#part?.full) this.#send();
     // Nothing is held here but parts on their way, which wait for S3 alone.
@@ -91,13 +98,13 @@ export class S3Segment implements OpenSegment {
     }
     this.#throwFailure();
     this.#progress?.passed(piece);
-    this.#part.add(piece);
+    const taken = { bytes: piece.length, copied: this.#part.add(piece) };
     this.#taken += piece.length;
-    if (!this.#part.full) return piece.length;
+    if (!this.#part.full) return taken;
     this.#progress?.boundary(this.#taken);
     // All that was announced, and in one part: one PUT will do.
     if (this.#parts > 1 || this.#taken !== this.#options.expected) this.#send();
-    return piece.length;
+    return taken;
   }
 
   #begin(): Part {

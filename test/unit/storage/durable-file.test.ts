@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { arrivalBuffer } from '../../../src/arrival-buffers.js';
 import { RegistryError } from '../../../src/errors.js';
 import { DurableFile } from '../../../src/storage/durable-file.js';
 import { MemoryBudget } from '../../../src/storage/memory-budget.js';
@@ -34,6 +35,22 @@ describe('a durable file', () => {
     expect(file.mostSyncs).to.equal(1);
     expect(file.what().filter((what) => what === 'sync').length).to.be.within(3, 6);
     expect(budget.free).to.equal(budget.total);
+    await durable.close();
+  });
+
+  it('lets the memory of a chunk be used again when it is written, not before', async () => {
+    const durable = await create();
+    file.manual = true;
+    const chunk = arrivalBuffer();
+    await durable.write(sourceOf([chunk]), never, witness);
+    expect(arrivalBuffer().buffer).to.not.equal(chunk.buffer);
+    await turn();
+    for (const call of file.open) call.end();
+    await turn();
+    expect(arrivalBuffer().buffer).to.equal(chunk.buffer);
+    file.manual = false;
+    for (const call of file.open) call.end();
+    await durable.seal();
     await durable.close();
   });
 
