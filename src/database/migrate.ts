@@ -10,7 +10,7 @@ import {
   readMigration,
   statementsOf,
 } from './migrations.js';
-import { LISTENER } from './notify.js';
+import { olderProcesses } from './versions.js';
 
 const LOCK = 7_133_041_962;
 const LOOK_MS = 250;
@@ -116,16 +116,11 @@ async function apply(client: pg.Client, migration: Migration, log: Log): Promise
   }
 }
 
-/** Every process of a registry listens, and says up to which migration it knows. @throws Error while one knows too little */
+/** @throws Error while a process serves that knows too little */
 async function requireNewer(client: pg.Client, needs: string): Promise<void> {
-  const { rows } = await client.query<{ name: string; address: string | null }>(
-    `select application_name as name, host(client_addr) as address from pg_stat_activity
-      where datname = current_database() and application_name like $1`,
-    [`${LISTENER}%`],
-  );
-  const older = rows.filter(({ name }) => name.slice(LISTENER.length).trim() < needs);
+  const older = await olderProcesses(async (text, values) => (await client.query(text, values)).rows, needs);
   if (older.length === 0) return;
-  const places = [...new Set(older.map(({ address }) => address ?? 'this machine'))].join(', ');
+  const places = [...new Set(older.map(({ address }) => address))].join(', ');
   throw new Error(
     `${older.length} processes of an older version, which knows nothing of ${needs}, still run (${places}): stop them first`,
   );

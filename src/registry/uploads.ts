@@ -1,4 +1,5 @@
 import type { Database } from '../database/connect.js';
+import { KnownByAll } from '../database/versions.js';
 import { isFailure, RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
 import { algorithmOf, type Digest, type DigestAlgorithm, digestOf, type RunningDigest } from '../oci/digest.js';
@@ -46,6 +47,9 @@ export interface UploadsOptions {
   readonly inlineMaxBytes?: number | undefined;
 }
 
+/** The migration with which the bytes of a segment may be in its row. */
+const INLINE_SINCE = '0009';
+
 /** Bytes that a request brings for a session. */
 export interface UploadBody {
   /** Begins to read them; the signal ends it, also while it waits for the client. */
@@ -69,11 +73,13 @@ interface Target {
 export class Uploads {
   readonly #options: UploadsOptions;
   readonly #digests = new RunningDigests();
+  readonly #mayInline: KnownByAll;
   /** The requests of this process that hold a session, so that whoever takes it stops them at once. */
   readonly #holders = new Map<string, { epoch: number; controller: AbortController }>();
 
   constructor(options: UploadsOptions) {
     this.#options = options;
+    this.#mayInline = new KnownByAll(options.database, INLINE_SINCE);
   }
 
   /** Opens a session. `algorithm` is what its digest will most likely be asked in. @returns its id. @throws 'TooManyRequests' */
@@ -162,7 +168,9 @@ export class Uploads {
   async #finishSmall(target: Target, digest: Digest, body: UploadBody): Promise<void> {
     const { database, observers, inlineMaxBytes = 0, maxBytes, pause } = this.#options;
     const first = body.from === undefined || body.from === 0;
-    const small = first ? await readSmall(body, Math.min(inlineMaxBytes, maxBytes)) : undefined;
+    const wanted = first && body.length !== undefined && body.length <= inlineMaxBytes;
+    const small =
+      wanted && (await this.#mayInline.isSo()) ? await readSmall(body, Math.min(inlineMaxBytes, maxBytes)) : undefined;
     const { bytes } = small ?? {};
     if (bytes && digestOf(algorithmOf(digest), bytes) === digest) {
       const { id, repository, actor } = target;

@@ -1,8 +1,10 @@
 import { expect } from 'chai';
+import pg from 'pg';
 import { recordChanges } from '../../src/gc/records.js';
 import { recordBy } from '../../src/registry/changes.js';
 import { bodyOf, type Rooms, Site } from '../support/rooms.js';
 import { gather } from '../support/gather.js';
+import { until } from './support/processes.js';
 import {
   begin,
   bytesOf,
@@ -55,6 +57,29 @@ describe('races of small uploads', () => {
     expect(await gather(await blob.open({ start: 10, end: 20 }))).to.deep.equal(BYTES.subarray(10, 20));
     const larger = bytesOf(BYTES.length + 1, 2);
     expect(await read(one, await push(one, larger))).to.deep.equal(larger);
+    expect(await files()).to.have.length(1);
+  });
+
+  it('as long as a process of an older version listens its bytes are in the store', async () => {
+    const application_name = 'weighhouse listener 0008_older.sql';
+    const older = new pg.Client({ connectionString: site.testDatabase.url, application_name });
+    await older.connect();
+    try {
+      await finish(one, await begin(one));
+      expect(await files()).to.have.length(1);
+    } finally {
+      await older.end();
+    }
+    await until('the older one is gone', async () => {
+      const rest = await one.database.query('select from pg_stat_activity where application_name = $1', [
+        application_name,
+      ]);
+      return rest.length === 0;
+    });
+    const after = bytesOf(100, 3);
+    const target = await begin(two);
+    await two.registry.uploads.finish(target, sha256(after), bodyOf([after], { length: after.length }));
+    expect(await read(one, sha256(after))).to.deep.equal(after);
     expect(await files()).to.have.length(1);
   });
 
