@@ -184,7 +184,9 @@ class PooledDatabase implements Pool {
   async transaction<T>(work: (transaction: Queries) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#withConnection((client) => inTransaction(client, work));
+        const { result, wanted } = await this.#withConnection((client) => inTransaction(client, work));
+        await Promise.all([...wanted].map((afterwards) => afterwards()));
+        return result;
       } catch (error) {
         if (!isRetryable(error) || attempt >= MAX_ATTEMPTS) throw error;
       }
@@ -240,21 +242,40 @@ class PooledDatabase implements Pool {
   }
 }
 
-async function inTransaction<T>(client: pg.Client, work: (transaction: Queries) => Promise<T>): Promise<T> {
+type Afterwards = () => Promise<void>;
+
+/** What is to be done once each open transaction has committed. */
+const afterwards = new WeakMap<Queries, Set<Afterwards>>();
+
+/**
+ * Has `work` done once the transaction has committed, before whoever runs it hears of that; not if it is undone, or nobody
+ * knows. It holds no connection meanwhile. The same function is done once, however often it is asked for.
+ */
+export function afterCommit(transaction: Queries, work: Afterwards): void {
+  const wanted = afterwards.get(transaction);
+  if (!wanted) throw new TypeError('not a transaction that is open');
+  wanted.add(work);
+}
+
+/** @returns the result, and what is to be done after it. */
+async function inTransaction<T>(client: pg.Client, work: (transaction: Queries) => Promise<T>) {
   // The first statement goes out with it, and the second when both are answered.
   const begun = run(client, 'begin', []);
   begun.catch(() => undefined);
   let isFirst = true;
+  const transaction: Queries = {
+    async query<Row extends object>(text: string, values: readonly unknown[] = [], options?: QueryOptions) {
+      if (!isFirst) await begun;
+      isFirst = false;
+      const [{ rows }] = await Promise.all([run<Row>(client, text, values, options), begun]);
+      return rows;
+    },
+  };
+  const wanted = new Set<Afterwards>();
+  afterwards.set(transaction, wanted);
   let result: T;
   try {
-    result = await work({
-      async query<Row extends object>(text: string, values: readonly unknown[] = [], options?: QueryOptions) {
-        if (!isFirst) await begun;
-        isFirst = false;
-        const [{ rows }] = await Promise.all([run<Row>(client, text, values, options), begun]);
-        return rows;
-      },
-    });
+    result = await work(transaction);
     await begun;
   } catch (error) {
     // A broken connection takes its transaction with it; a failed rollback must not hide why it came to that.
@@ -265,7 +286,8 @@ async function inTransaction<T>(client: pg.Client, work: (transaction: Queries) 
   // PostgreSQL answers so, and with no error, when a statement had failed and `work` went on regardless.
   if (command !== 'COMMIT')
     throw new Error('the transaction was rolled back: a failed statement in it was passed over');
-  return result;
+  afterwards.delete(transaction);
+  return { result, wanted };
 }
 
 /** The part of Sequelize's connection manager through which its pooled connections are used for prepared statements. */

@@ -14,6 +14,7 @@ import {
 } from '../storage/segment-store.js';
 import { readBody, SEGMENTS_JSON, type Segment, wholeObject } from './bodies.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
+import { outlast, Remembered } from './remembered.js';
 import { ensureRepository } from './repositories.js';
 
 /** A blob as a repository shows it. */
@@ -55,12 +56,15 @@ const MAX_MOUNT_SOURCES = 100;
 /** Blobs of repositories: facts from rows, bytes from segments. */
 export class Blobs {
   readonly #options: BlobsOptions;
-
-  readonly #sizes: GatheredLookups<{ readonly size: number }>;
+  readonly #lookUp: GatheredLookups<{ readonly size: number }>;
+  readonly #sizes = new Remembered<number>();
+  readonly #rows = new Remembered<BlobRow>({
+    sizeOf: ({ segments }) => segments.reduce((sum, { bytes }) => sum + (bytes?.length ?? 0), 0),
+  });
 
   constructor(options: BlobsOptions) {
     this.#options = options;
-    this.#sizes = new GatheredLookups(
+    this.#lookUp = new GatheredLookups(
       options.database,
       `select k.n, f.size from unnest($1::text[], $2::text[]) with ordinality as k (repository, digest, n)
         cross join lateral (
@@ -73,14 +77,17 @@ export class Blobs {
 
   /** What HEAD needs, by one query and without the store. @throws 'BlobUnknown' */
   async get(repository: RepositoryName, digest: Digest): Promise<Blob> {
-    const row = await this.#sizes.find(repository, digest);
-    if (!row) throw unknownBlob(digest);
-    return { digest, size: row.size };
+    const size = await this.#sizes.get(`${repository} ${digest}`, async () => {
+      const row = await this.#lookUp.find(repository, digest);
+      if (!row) throw unknownBlob(digest);
+      return row.size;
+    });
+    return { digest, size };
   }
 
   /** What GET needs, by one query. @throws 'BlobUnknown', 'BlobDamaged' */
   async getOpenable(repository: RepositoryName, digest: Digest): Promise<OpenableBlob> {
-    const row = await this.#row(repository, digest);
+    const row = await this.#rows.get(`${repository} ${digest}`, () => this.#row(repository, digest));
     const whole = wholeObject(row.segments);
     const { store } = this.#options;
     const urlFor =
@@ -248,6 +255,7 @@ async function lockSources(
 
 async function unlink(transaction: Queries, repository: RepositoryName, digest: Digest): Promise<object[]> {
   try {
+    outlast(transaction);
     return await transaction.query(
       'delete from repository_blobs l using repositories r where r.id = l.repository and r.name = $1 and l.digest = $2 returning l.digest',
       [repository, digest],

@@ -4,8 +4,9 @@ import type { Digest } from '../oci/digest.js';
 import type { Manifest, ManifestReference } from '../oci/manifest.js';
 import type { Reference, RepositoryName, Tag } from '../oci/name.js';
 import type { Actor, MovedTag } from './changes.js';
+import { outlast } from './remembered.js';
 import { ensureRepository } from './repositories.js';
-import { MOVED_TAGS, setTagsParts } from './tag-rows.js';
+import { setTagsParts } from './tag-rows.js';
 
 /** What a PUT of a manifest brings. */
 export interface ManifestPush {
@@ -71,6 +72,7 @@ export async function removeManifest(
     [repository, digest],
   );
   if (!row) throw unknownManifest({ digest });
+  outlast(transaction);
   const gone = await transaction.query<{ name: Tag }>(
     `with gone as (delete from tags where repository = $1 and digest = $2 returning name),
           noted as (insert into tag_events (repository, name, previous, actor) select $1, name, $2, $3 from gone)
@@ -157,19 +159,20 @@ async function insertManifest(
 ): Promise<MovedTag[]> {
   const { digest, payload, manifest, tags } = push;
   const named = manifest.references.filter((reference) => reference.kind !== 'subject');
-  return await transaction.query<MovedTag>(
+  const [pushed] = await transaction.query<{ moved: MovedTag[]; retyped: boolean }>(
     `with stored as (
        insert into manifests (repository, digest, media_type, artifact_type, subject, size, payload, annotations)
        values ($1, $2, $5, $6, $7, $8, $9, $10)
        on conflict (repository, digest) do update set media_type = excluded.media_type where manifests.media_type <> excluded.media_type
-       returning digest),
+       returning xmax <> 0 as retyped),
      named as (
        insert into manifest_references (repository, manifest, digest, kind, media_type, size, blob)
        select $1, $2, r.digest, r.kind, r.media_type, r.size, case when r.required then r.digest end
          from unnest($11::text[], $12::text[], $13::text[], $14::bigint[], $15::boolean[]) as r (digest, kind, media_type, size, required)
        on conflict do nothing),
      ${setTagsParts('stored')}
-     ${MOVED_TAGS}`,
+     select coalesce((select json_agg(json_build_object('tag', name, 'previous', previous) order by name) from moved), '[]') as moved,
+            exists (select from stored where retyped) as retyped`,
     [
       repository,
       digest,
@@ -188,4 +191,7 @@ async function insertManifest(
       named.map(mustBeThere),
     ],
   );
+  const { moved, retyped } = pushed ?? { moved: [], retyped: false };
+  if (retyped || moved.some(({ previous }) => previous !== null)) outlast(transaction);
+  return moved;
 }

@@ -3,6 +3,7 @@ import { GatheredLookups } from '../database/gathered.js';
 import type { Digest } from '../oci/digest.js';
 import type { Reference, RepositoryName } from '../oci/name.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
+import { Remembered } from './remembered.js';
 import { lostToRemoval, type ManifestPush, putManifest, removeManifest, unknownManifest } from './manifest-rows.js';
 
 /** A manifest as it was pushed. */
@@ -11,6 +12,10 @@ export interface StoredManifest {
   readonly mediaType: string;
   /** Bytes. */
   readonly size: number;
+}
+
+export interface WholeManifest extends StoredManifest {
+  readonly payload: Buffer;
 }
 
 /** Reads the manifest's config as JSON, where somebody wants it, before the transaction of a push, which waits for no bytes. */
@@ -74,26 +79,26 @@ async function select<Row extends StoredManifest>(
 /** Manifests of repositories: opaque bytes, and what they name. */
 export class Manifests {
   readonly #options: ManifestsOptions;
-  readonly #heads: LookUps<StoredManifest>;
-  readonly #wholes: LookUps<StoredManifest & { readonly payload: Buffer }>;
+  readonly #headLookUps: LookUps<StoredManifest>;
+  readonly #wholeLookUps: LookUps<WholeManifest>;
+  readonly #heads = new Remembered<StoredManifest>();
+  readonly #wholes = new Remembered<WholeManifest>({ sizeOf: ({ size }) => size });
 
   constructor(options: ManifestsOptions) {
     this.#options = options;
-    this.#heads = lookUps(options.database, '');
-    this.#wholes = lookUps(options.database, ', m.payload');
+    this.#headLookUps = lookUps(options.database, '');
+    this.#wholeLookUps = lookUps(options.database, ', m.payload');
   }
 
   /** What HEAD needs. @throws 'ManifestUnknown' */
   async get(repository: RepositoryName, reference: Reference): Promise<StoredManifest> {
-    return await select(this.#heads, repository, reference);
+    return await this.#heads.get(nameOf(repository, reference), () => select(this.#headLookUps, repository, reference));
   }
 
   /** What GET needs, with the bytes exactly as they were pushed. @throws 'ManifestUnknown' */
-  async getPayload(
-    repository: RepositoryName,
-    reference: Reference,
-  ): Promise<StoredManifest & { readonly payload: Buffer }> {
-    return await select(this.#wholes, repository, reference);
+  async getPayload(repository: RepositoryName, reference: Reference): Promise<WholeManifest> {
+    const load = () => select(this.#wholeLookUps, repository, reference);
+    return await this.#wholes.get(nameOf(repository, reference), load);
   }
 
   /**
@@ -134,4 +139,9 @@ export class Manifests {
       await announce(observers, { kind: 'manifest-removed', repository, digest, ...removed }, actor, transaction);
     });
   }
+}
+
+/** No name has a blank, no tag a colon. */
+function nameOf(repository: RepositoryName, reference: Reference): string {
+  return `${repository} ${'tag' in reference ? reference.tag : reference.digest}`;
 }

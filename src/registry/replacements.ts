@@ -3,6 +3,7 @@ import { brokenConstraint, type Database, type Queries } from '../database/conne
 import type { Digest } from '../oci/digest.js';
 import { newSegmentKey, type SegmentKey } from '../storage/segment-store.js';
 import { dropBody, SEGMENTS_JSON, type Segment, wholeSegment } from './bodies.js';
+import { outlast } from './remembered.js';
 
 /** A body of one segment that is being built to take the place of a blob's. */
 export interface Replacement {
@@ -104,6 +105,7 @@ export async function finishReplacement(
   );
   await dropBody(transaction, replaced.length > 0 ? replaces : body, replaced.length > 0 ? graceSeconds : 0);
   if (replaced.length === 0) return false;
+  outlast(transaction);
   // What is written down beside the bytes tells the keys.
   await transaction.query(`insert into records (kind, digest) values ('blob', $1)`, [digest]);
   return true;

@@ -2,6 +2,7 @@ import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { Tag } from '../oci/name.js';
 import type { Actor, MovedTag } from './changes.js';
+import { outlast } from './remembered.js';
 
 /**
  * Parts of a statement that points tags to a manifest: `$1` the repository, `$2` the digest, `$3` the tags, `$4` the actor's
@@ -22,9 +23,6 @@ export function setTagsParts(after?: string): string {
                      on conflict do nothing)`;
 }
 
-/** What such a statement gives. */
-export const MOVED_TAGS = 'select name as tag, previous from moved order by name';
-
 /**
  * Points tags to a manifest of the repository, in one order for all, and notes which of them moved from where. Of two who
  * move one tag at once the later is told what the earlier set: `tags.previous` is filled by the row's own update. The time
@@ -40,11 +38,13 @@ export async function setTags(
   actor: Actor,
 ): Promise<MovedTag[]> {
   if (tags.length === 0) return [];
-  return await transaction.query<MovedTag>(
+  const moved = await transaction.query<MovedTag>(
     `with ${setTagsParts()}
-     ${MOVED_TAGS}`,
+     select name as tag, previous from moved order by name`,
     [repository, digest, [...new Set(tags)], actor.key],
   );
+  if (moved.some(({ previous }) => previous !== null)) outlast(transaction);
+  return moved;
 }
 
 /**
@@ -58,7 +58,7 @@ export async function removeTags(
   tags: readonly string[],
   actor: Actor,
 ): Promise<{ tag: Tag; digest: Digest }[]> {
-  return await transaction.query<{ tag: Tag; digest: Digest }>(
+  const removed = await transaction.query<{ tag: Tag; digest: Digest }>(
     `with wanted as (select repository, name from tags where repository = $1 and name = any($2::text[]) order by name for update),
           gone as (delete from tags t using wanted w where t.repository = w.repository and t.name = w.name
                    returning t.name, t.digest),
@@ -68,4 +68,6 @@ export async function removeTags(
      select name as tag, digest from gone order by name`,
     [repository, [...tags], actor.key],
   );
+  if (removed.length > 0) outlast(transaction);
+  return removed;
 }
