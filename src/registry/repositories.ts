@@ -33,8 +33,9 @@ export async function findRepository(queries: Queries, name: RepositoryName): Pr
 /** At most `limit` names of repositories that hold a manifest, after `last`, in byte order. */
 export async function listRepositories(queries: Queries, last: string, limit: number): Promise<string[]> {
   const rows = await queries.query<{ name: string }>(
+    // Not "exists": PostgreSQL makes a join of it, and may begin that with all manifests there are.
     `select name from repositories r
-      where name > $1 and exists (select from manifests m where m.repository = r.id)
+      where name > $1 and (select true from manifests m where m.repository = r.id limit 1)
       order by name limit $2`,
     [last, limit],
   );

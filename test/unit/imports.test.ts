@@ -6,7 +6,7 @@ import ts from 'typescript';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** Which rooms a room may import (ARCHITECTURE, "Rooms"); `errors`, `log`, `actor` and `garbage` are everybody's, `config` only as a type. */
+/** Which rooms a room may import (ARCHITECTURE, "Rooms"); `errors`, `log`, `actor`, `garbage` and `arrival-buffers` are everybody's, `config` only as a type. */
 const ROOMS: Record<string, readonly string[]> = {
   oci: [],
   weights: ['oci'],
@@ -25,9 +25,10 @@ const ROOMS: Record<string, readonly string[]> = {
   log: [],
   actor: [],
   garbage: [],
+  'arrival-buffers': [],
 };
 
-const EVERYBODYS = ['errors', 'log', 'actor', 'garbage'];
+const EVERYBODYS = ['errors', 'log', 'actor', 'garbage', 'arrival-buffers'];
 
 /** Packages and modules of Node that only some may import. */
 const PACKAGES: Record<string, RegExp> = {
