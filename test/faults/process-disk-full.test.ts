@@ -127,7 +127,7 @@ describe('a full disk', function () {
   it('says the same when not the bytes but the files have run out', async () => {
     const { stdout } = await run('df', ['--output=iused', root]);
     await resize(`nr_inodes=${Number(stdout.trim().split('\n').at(-1))}`);
-    const upload = new Upload(traffic(), 'full/files', new Content('one file more', 1_000));
+    const upload = new Upload(traffic(), 'full/files', new Content('one file more', 100_000));
     await upload.begin();
     expectFull(await upload.put());
     await resize('nr_inodes=10000');

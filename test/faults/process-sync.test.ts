@@ -135,8 +135,8 @@ describe('system calls', function () {
     { fault: 'fdatasync', when: 1 },
     { fault: 'fdatasync', when: 2 },
     { fault: 'fsync', when: 1 },
-    { fault: 'pwritev', when: 2 },
     { fault: 'pwrite64', when: 1 },
+    { fault: 'pwrite64', when: 2 },
   ]) {
     it(`never end in an acknowledgement when the ${fault} number ${when} fails with EIO`, async () => {
       const trace = await attach([`${fault}:error=EIO:when=${when}`]);
