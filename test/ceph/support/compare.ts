@@ -13,7 +13,8 @@ export async function compare(url: string, place: S3Options) {
   bucket.close();
   const named = await ask<{ key: string; length: number; blob: boolean }>(
     url,
-    `select s.key, s.length::float8, exists (select from blobs b where b.body = s.body) as blob from segments s`,
+    `select s.key, s.length::float8, exists (select from blobs b where b.body = s.body) as blob
+       from segments s where s.bytes is null`,
   );
   const removals = (await ask<{ key: string }>(url, 'select key from removals')).map(({ key }) => key);
   const known = new Set([...named.map(({ key }) => key), ...removals]);
