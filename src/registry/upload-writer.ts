@@ -104,7 +104,9 @@ export class SegmentWriter {
   }
 
   async *#source(body: UploadBody, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    yield* readBody(this.#options.store, this.#swallowed, { start: 0, end: this.swallowedBytes });
+    // They are lent, and the store keeps them for a while.
+    for await (const bytes of readBody(this.#options.store, this.#swallowed, { start: 0, end: this.swallowedBytes }))
+      yield Uint8Array.from(bytes);
     const { maxBytes } = this.#options;
     const room = maxBytes - this.#session.offset;
     if (body.length !== undefined && body.length > room) throw tooLarge(maxBytes);

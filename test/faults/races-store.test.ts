@@ -1,5 +1,6 @@
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { AppendFile, CreateFile } from '../../src/storage/durable-file.js';
 import { ACTOR, bodyOf, type Rooms, Site } from '../support/rooms.js';
@@ -45,6 +46,20 @@ function failing(operation: 'writev' | 'datasync', code: string, from: number): 
   };
 }
 
+/** Files whose writes begin late: what they are to write must not have changed by then. */
+const late: CreateFile = async (path) => {
+  const file = await open(path, 'wx');
+  return {
+    write: ((...all: Parameters<AppendFile['write']>) => file.write(...all)) as AppendFile['write'],
+    close: () => file.close(),
+    datasync: () => file.datasync(),
+    writev: async (buffers, position) => {
+      await sleep(100);
+      return await file.writev(buffers, position);
+    },
+  };
+};
+
 describe('uploads on a store that fails or changes', () => {
   let site: Site;
 
@@ -84,6 +99,20 @@ describe('uploads on a store that fails or changes', () => {
       client.go();
       expect(await former).to.equal(taken ? 'UploadTaken' : 'Unavailable');
     }
+  });
+
+  it('that writes late copies what is swallowed as it was read', async () => {
+    const rooms = site.open({ createFile: late });
+    const bytes = bytesOf(6 * MiB);
+    const target = await begin(rooms);
+    for (const from of [0, 3 * MiB])
+      await rooms.registry.uploads.append(
+        target,
+        bodyOf([bytes.subarray(from, from + 3 * MiB)], { from, length: 3 * MiB }),
+      );
+    expect(await segmentRows(rooms, target.id)).to.have.length(1);
+    await rooms.registry.uploads.finish(target, sha256(bytes), undefined);
+    expect((await read(rooms, sha256(bytes))).equals(bytes)).to.equal(true);
   });
 
   it('after a failed sync a segment counts as far as earlier syncs had vouched for it', async () => {
