@@ -57,7 +57,8 @@ export type SealClaim = (size: number, state: SegmentState) => Promise<void>;
 /** A segment that one writer fills. */
 export interface OpenSegment {
   /**
-   * Appends what `source` yields. Resolves when the source ended and every byte was taken (not yet durable).
+   * Appends what `source` yields. Resolves when the source ended and every byte was taken (not yet durable). Pieces are kept
+   * until they are written, also while the next one is asked for: none of them may be lent (`LentBytes`).
    * @param signal ends it; the source must heed it too, also while it waits.
    * @throws what the source threw or the signal's reason: the segment can still be sealed with what passed;
    * 'StorageFull' or 'Unavailable' when the store failed: then it is poisoned and only what was reported durable counts.
