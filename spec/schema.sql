@@ -284,7 +284,9 @@ create table uploads (
   committed_digest text collate "C",
   actor text not null,
   created_at timestamp with time zone default now() not null,
-  expires_at timestamp with time zone not null
+  expires_at timestamp with time zone not null,
+  follower uuid,
+  followed_at timestamp with time zone
 );
 
 create table visibility (

@@ -166,6 +166,7 @@ export async function runWorker(
   departOnRequest(new Connections(server), config, async () => {
     // Requests whose connections were broken off still record what they have.
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
+    await registry.uploads.stop();
     await watching.stop();
     await reads.stop();
     await listener.close();

@@ -25,6 +25,10 @@ export interface RegistryOptions {
   /** See UploadsOptions. */
   readonly recordBytes?: number | undefined;
   readonly inlineMaxBytes?: number | undefined;
+  /** See UploadsOptions. */
+  readonly followMs?: number | undefined;
+  /** See UploadsOptions. */
+  readonly patienceMs?: number | undefined;
 }
 
 /** The verbs of the registry, where bytes and rows meet. */

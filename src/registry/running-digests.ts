@@ -9,12 +9,12 @@ interface Kept {
 }
 
 /**
- * The running digests of sessions that this process wrote or read last. Only an economy: each can be had again by
- * reading the session's segments.
+ * The running digests of sessions that this process followed, wrote or read last. Only an economy: each can be had again
+ * by reading the session's segments.
  *
  * One that is kept stands for the session's first bytes as its row had them in that epoch. Later epochs only append,
- * unless they take names away, which `rewoundEpoch` tells: so it is good from there on, and each process reads each
- * byte at most once.
+ * unless they take names away, which `rewoundEpoch` tells: so it is good from there on, and a process reads no byte of a
+ * session twice as long as its bytes keep their names.
  */
 export class RunningDigests {
   readonly #kept = new Map<string, Map<DigestAlgorithm, Kept>>();

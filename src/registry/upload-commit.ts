@@ -2,7 +2,8 @@ import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { dropBody } from './bodies.js';
-import { announceTaken, takenUpload } from './upload-sessions.js';
+import { takenUpload } from './upload-errors.js';
+import { announceTaken } from './upload-sessions.js';
 
 /** A session whose bytes are all durable and recorded, at the latest in the transaction that commits it. */
 export interface Commit {

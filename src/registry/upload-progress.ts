@@ -2,7 +2,8 @@ import type { Queries } from '../database/connect.js';
 import type { Digest, DigestAlgorithm } from '../oci/digest.js';
 import type { SegmentState } from '../storage/segment-store.js';
 import { dropSpares } from './bodies.js';
-import { type TakenSession, takenUpload } from './upload-sessions.js';
+import { takenUpload } from './upload-errors.js';
+import type { TakenSession } from './upload-sessions.js';
 
 /** The digest of the first `size` bytes of a session. */
 export interface PrefixDigest {
@@ -21,12 +22,15 @@ export interface GrownSegment {
   readonly swallowed: readonly number[];
 }
 
-/** What a request records: the session's offset, its segment, and the digest of exactly that much. */
+/** What a request records: the session's offset, its segment, and, if it hashed, the digest of exactly that much. */
 export interface Progress {
   readonly offset: number;
   /** Undefined if the request gives the session no bytes. */
   readonly segment: GrownSegment | undefined;
-  readonly prefix: PrefixDigest;
+  /** Undefined if the request did not hash its bytes: then the row keeps the digest of fewer. */
+  readonly prefix: PrefixDigest | undefined;
+  /** Who follows the session from now on; undefined: whoever does. */
+  readonly follower: string | undefined;
   /** Whether the client is about to be told of the offset (the 202). */
   readonly told: boolean;
   /** Whether the segment is about to be sealed: then nobody else may until the store's `settleSeconds` have passed. */
@@ -44,11 +48,14 @@ export async function recordProgress(
   progress: Progress,
   lifetimeSeconds: number,
 ): Promise<void> {
-  const { offset, segment, prefix, told } = progress;
+  const { offset, segment, prefix, follower, told } = progress;
   const rows = await queries.query(
     `with held as (
        update uploads set "offset" = $3, told_offset = case when $4 then $3 else told_offset end,
-              algorithm = $5, prefix_size = $6, prefix_digest = $7, expires_at = now() + make_interval(secs => $8)
+              algorithm = coalesce($5, algorithm), prefix_size = coalesce($6, prefix_size),
+              prefix_digest = coalesce($7, prefix_digest), follower = coalesce($15::uuid, follower),
+              followed_at = case when prefix_size = "offset" or $15 is not null then now() else followed_at end,
+              expires_at = now() + make_interval(secs => $8)
         where id = $1 and epoch = $2 and "offset" <= $3 and committed_digest is null returning epoch),
      grown as (update segments set position = $2, length = $10, object_size = $11, state = $12,
                sealing_since = case when $14 then clock_timestamp() else sealing_since end
@@ -61,9 +68,9 @@ export async function recordProgress(
       session.epoch,
       offset,
       told,
-      prefix.algorithm,
-      prefix.size,
-      prefix.digest,
+      prefix?.algorithm ?? null,
+      prefix?.size ?? null,
+      prefix?.digest ?? null,
       lifetimeSeconds,
       segment?.id ?? null,
       segment?.length ?? null,
@@ -71,6 +78,7 @@ export async function recordProgress(
       segment?.state ? JSON.stringify(segment.state) : null,
       segment?.swallowed ?? [],
       progress.sealing ?? false,
+      follower ?? null,
     ],
   );
   if (rows.length === 0) throw takenUpload();
@@ -79,28 +87,37 @@ export async function recordProgress(
 /**
  * Undoes a request whose bytes turned out wrong: the session is again what it was when the request took it, but for the
  * segments that the request's own had swallowed already, whose bytes that one keeps. The epoch is raised, so that no
- * record of the request that is still under way undoes this; running digests stay good, as nobody keeps one of bytes
- * that may yet turn out wrong.
- * @param swallowedBytes how many bytes of the request's segment were the session's before.
+ * record of the request that is still under way undoes this. Running digests stay good, unless the row named the bytes:
+ * then a follower may have one of them.
+ * @param written how many bytes of the request's segment were the session's before; whether the row names it as sealed.
  * @throws 'UploadTaken'
  */
 export async function rewindSession(
   transaction: Queries,
   session: TakenSession,
-  swallowedBytes: number,
+  written: { readonly swallowedBytes: number; readonly recorded: boolean },
 ): Promise<void> {
   const rows = await transaction.query(
     `update uploads set "offset" = $3, told_offset = least(told_offset, $3), algorithm = $4, prefix_size = $5,
-            prefix_digest = $6, epoch = epoch + 1
+            prefix_digest = $6, epoch = epoch + 1, rewound_epoch = case when $7 then epoch + 1 else rewound_epoch end,
+            followed_at = now()
       where id = $1 and epoch = $2 and committed_digest is null returning id`,
-    [session.id, session.epoch, session.offset, session.algorithm, session.prefixSize, session.prefixDigest],
+    [
+      session.id,
+      session.epoch,
+      session.offset,
+      session.algorithm,
+      session.prefixSize,
+      session.prefixDigest,
+      written.recorded,
+    ],
   );
   if (rows.length === 0) throw takenUpload();
   if (session.segment) {
     await transaction.query(
-      `update segments set position = case when $2::bigint > 0 then position end, length = $2, object_size = null
+      `update segments set position = case when $2::bigint > 0 then position end, length = $2
         where id = $1 and position is not null`,
-      [session.segment.id, swallowedBytes],
+      [session.segment.id, written.swallowedBytes],
     );
   }
   await dropSpares(transaction, session.body);

@@ -4,7 +4,8 @@ import type { Log } from '../log.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 import { dropSpares, type Segment } from './bodies.js';
 import { requireOwnStore } from './installation.js';
-import { outOfOrder, type TakenSession, takenUpload } from './upload-sessions.js';
+import { outOfOrder, takenUpload } from './upload-errors.js';
+import type { TakenSession } from './upload-sessions.js';
 
 /** What recovery works with. */
 interface RecoveryOptions {
@@ -82,10 +83,14 @@ async function claimSeal(queries: Queries, session: TakenSession, segment: numbe
   });
 }
 
-/** Lets the lost segment, which begins at byte `base`, and all after it lose their names. @throws 'UploadTaken' */
+/**
+ * Lets the lost segment, which begins at byte `base`, and all after it lose their names. The epoch is raised, so that what
+ * another process has read of them since this one took the session counts for nothing.
+ * @throws 'UploadTaken'
+ */
 async function loseSegments(transaction: Queries, session: TakenSession, lost: number, base: number): Promise<void> {
   const rows = await transaction.query(
-    `update uploads set "offset" = $3, told_offset = least(told_offset, $3), rewound_epoch = epoch,
+    `update uploads set "offset" = $3, told_offset = least(told_offset, $3), epoch = epoch + 1, rewound_epoch = epoch + 1,
             prefix_size = case when prefix_size <= $3 then prefix_size else 0 end,
             prefix_digest = case when prefix_size <= $3 then prefix_digest end
       where id = $1 and epoch = $2 and committed_digest is null returning id`,

@@ -3,9 +3,11 @@ import type { Queries } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
 import type { Digest, DigestAlgorithm } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
-import { newSegmentKey, type SegmentKey } from '../storage/segment-store.js';
-import { dropBody, dropSpares, SEGMENTS_JSON, type Segment } from './bodies.js';
+import type { SegmentKey } from '../storage/segment-store.js';
+import { dropBody, SEGMENTS_JSON, type Segment } from './bodies.js';
 import type { Actor } from './changes.js';
+import { FOLLOWER_SILENT } from './follower-rows.js';
+import { unknownUpload } from './upload-errors.js';
 
 /** A session's row with the segments of its body. Offsets and sizes in bytes. */
 export interface UploadSession {
@@ -20,6 +22,10 @@ export interface UploadSession {
   readonly prefixSize: number;
   readonly prefixDigest: Digest | null;
   readonly committedDigest: Digest | null;
+  /** The process that keeps the running digest of all that it has read, if there is one (decision 0021). */
+  readonly follower: string | null;
+  /** Whether the follower has bytes to read and gives no sign of life. */
+  readonly followerSilent: boolean;
   readonly segments: readonly Segment[];
 }
 
@@ -44,8 +50,10 @@ const UPLOAD_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const FULL_RETRY_SECONDS = 60;
 
 const COLUMNS = `b.id, b.body, b.epoch, b.rewound_epoch as "rewoundEpoch", b."offset", b.told_offset as "toldOffset", b.algorithm,
-  b.prefix_size as "prefixSize", b.prefix_digest as "prefixDigest", b.committed_digest as "committedDigest", ${SEGMENTS_JSON} as segments`;
-const LIVE = `from uploads b join repositories r on r.id = b.repository where b.id = $1 and r.name = $2 and b.expires_at > now()`;
+  b.prefix_size as "prefixSize", b.prefix_digest as "prefixDigest", b.committed_digest as "committedDigest",
+  b.follower, ${FOLLOWER_SILENT} as "followerSilent", ${SEGMENTS_JSON} as segments`;
+/** SQL: the session `$1` of the repository `$2` as `b`, unless it has expired. */
+export const LIVE = `from uploads b join repositories r on r.id = b.repository where b.id = $1 and r.name = $2 and b.expires_at > now()`;
 
 /**
  * Opens a session, and its repository if there is none of that name, in one statement; nothing is stored yet. Requests
@@ -98,6 +106,18 @@ export async function getSession(queries: Queries, id: string, repository: Repos
   return row;
 }
 
+/** The digest of all that the session holds, if its row knows it. */
+export function prefixOf(session: UploadSession, algorithm: DigestAlgorithm): Digest | undefined {
+  const holds = session.algorithm === algorithm && session.prefixSize === session.offset;
+  return holds ? (session.prefixDigest ?? undefined) : undefined;
+}
+
+/** Whether a session has been committed as this blob, in whatever repository. */
+export async function isCommitted(queries: Queries, id: string, digest: Digest): Promise<boolean> {
+  const rows = await queries.query('select from uploads where id = $1 and committed_digest = $2', [id, digest]);
+  return rows.length > 0;
+}
+
 /** Who began a session, and when, in seconds since 1970. */
 export interface SessionOrigin {
   readonly actor: string;
@@ -132,119 +152,6 @@ export async function tellOffset(queries: Queries, id: string, repository: Repos
   );
   if (!row) throw unknownUpload(id);
   return row.offset;
-}
-
-/**
- * Takes a session that nobody has taken yet, which has no bytes, for a request that brings some: by one statement, since most
- * sessions are taken once. Of two requests at once the later finds another epoch.
- * @returns undefined if it is no such session.
- */
-export async function takeFreshSession(
-  queries: Queries,
-  request: { id: string; repository: RepositoryName; lifetimeSeconds: number },
-): Promise<TakenSession | undefined> {
-  const { id, repository, lifetimeSeconds } = request;
-  const epoch = 1;
-  const key = newSegmentKey(id, epoch);
-  const [row] = await queries.query<{ segment: number; body: number; algorithm: DigestAlgorithm }>(
-    `with taken as (
-       update uploads u set epoch = $3, expires_at = now() + make_interval(secs => $4) from repositories r
-        where u.id = $1 and r.id = u.repository and r.name = $2 and u.epoch = 0 and u.expires_at > now()
-              and u.committed_digest is null
-        returning u.body, u.algorithm)
-     insert into segments (body, key) select body, $5 from taken
-     returning id as segment, body, (select algorithm from taken)`,
-    [id, repository, epoch, lifetimeSeconds, key],
-  );
-  if (!row) return undefined;
-  const { segment, body, algorithm } = row;
-  const nothing = { offset: 0, toldOffset: 0, rewoundEpoch: 0, prefixSize: 0, prefixDigest: null, segments: [] };
-  return { id, body, epoch, algorithm, committedDigest: null, segment: { id: segment, key }, ...nothing };
-}
-
-/**
- * Takes the session for one request: raises its epoch, so that whatever the former holder still writes counts for
- * nothing, lets durable bytes beyond the point where this body begins lose their names, and names a new segment.
- * A request whose Content-Range does not fit changes nothing, so it cannot oust a good writer.
- *
- * @param request.from the first byte of the Content-Range; undefined: the body begins at the offset that was told last;
- * 'offset': where the session stands.
- * @returns the taken session with `offset` = where the body begins; or the session as it is if it is committed.
- * @throws 'UploadUnknown'; 'UploadOutOfOrder' if `from` is not the session's offset.
- */
-export async function takeSession(
-  transaction: Queries,
-  request: {
-    id: string;
-    repository: RepositoryName;
-    from: number | undefined | 'offset';
-    bringsBytes: boolean;
-    lifetimeSeconds: number;
-  },
-): Promise<TakenSession | CommittedSession> {
-  const { id } = request;
-  await transaction.query(`select ${LIVE} for update of b`, [id, request.repository]);
-  const session = await getSession(transaction, id, request.repository);
-  const { committedDigest, body } = session;
-  if (committedDigest !== null) return { ...session, committedDigest };
-  if (body === null) throw new Error(`upload ${id} is neither committed nor has a body`);
-  const begin = request.from === 'offset' ? session.offset : (request.from ?? session.toldOffset);
-  if (typeof request.from === 'number' && begin !== session.offset) throw outOfOrder(begin, session.offset);
-
-  const segments = begin < session.offset ? await cutSegments(transaction, session, begin) : session.segments;
-  const epoch = session.epoch + 1;
-  const rewoundEpoch = begin < session.offset ? epoch : session.rewoundEpoch;
-  const prefixHolds = session.prefixSize <= begin;
-  const prefixSize = prefixHolds ? session.prefixSize : 0;
-  const prefixDigest = prefixHolds ? session.prefixDigest : null;
-  await transaction.query(
-    `update uploads set epoch = $2, rewound_epoch = $3, "offset" = $4, prefix_size = $5, prefix_digest = $6,
-            expires_at = now() + make_interval(secs => $7) where id = $1`,
-    [id, epoch, rewoundEpoch, begin, prefixSize, prefixDigest, request.lifetimeSeconds],
-  );
-  // What the former holder's request had not recorded never gets a place: nobody but that request knew of it.
-  const spares = await dropSpares(transaction, body);
-  // Only a spare or an unsealed segment can have a writer that is still at work.
-  if (spares > 0 || session.segments.at(-1)?.objectSize === null) await announceTaken(transaction, id, epoch);
-  const [segment] = request.bringsBytes
-    ? await transaction.query<{ id: number; key: SegmentKey }>(
-        'insert into segments (body, key) values ($1, $2) returning id, key',
-        [body, newSegmentKey(id, epoch)],
-      )
-    : [];
-  return {
-    ...session,
-    body,
-    committedDigest,
-    epoch,
-    rewoundEpoch,
-    offset: begin,
-    prefixSize,
-    prefixDigest,
-    segments,
-    segment,
-  };
-}
-
-/** Lets the bytes from `begin` on lose their names: later segments become spares, the one that `begin` cuts gets shorter. */
-async function cutSegments(transaction: Queries, session: UploadSession, begin: number): Promise<Segment[]> {
-  const kept: Segment[] = [];
-  const spares: number[] = [];
-  let base = 0;
-  for (const segment of session.segments) {
-    const length = Math.min(segment.length, Math.max(begin - base, 0));
-    base += segment.length;
-    if (length === 0) {
-      spares.push(segment.id);
-      continue;
-    }
-    if (length < segment.length)
-      await transaction.query('update segments set length = $2 where id = $1', [segment.id, length]);
-    kept.push({ ...segment, length });
-  }
-  if (spares.length > 0)
-    await transaction.query('update segments set position = null where id = any($1::bigint[])', [spares]);
-  return kept;
 }
 
 /** Ends a session that is not committed and gives its bytes up. @throws 'UploadUnknown' */
@@ -304,27 +211,4 @@ export async function countOpenUploads(queries: Queries, limit: number): Promise
 /** Tells whoever held the session before `epoch`, in whatever process, that its bytes count no more. */
 export async function announceTaken(transaction: Queries, id: string, epoch: number): Promise<void> {
   await transaction.query('select pg_notify($1, $2)', [TAKEN_CHANNEL, `${id} ${epoch}`]);
-}
-
-function unknownUpload(id: string): RegistryError {
-  return new RegistryError('UploadUnknown', 'no such upload in this repository, or it has ended', {
-    detail: { upload: id },
-  });
-}
-
-/** The bytes begin at `begin`, but the session stands at `offset`, which the client is told. */
-export function outOfOrder(begin: number, offset: number): RegistryError {
-  return new RegistryError(
-    'UploadOutOfOrder',
-    `the chunk begins at byte ${begin}, but the upload stands at byte ${offset}`,
-    { detail: { offset } },
-  );
-}
-
-/** The writer lost its session: to a later request, a cancel, the expiry, or a commit. */
-export function takenUpload(): RegistryError {
-  return new RegistryError(
-    'UploadTaken',
-    'another request took over this upload; ask for its offset and go on from there',
-  );
 }

@@ -13,20 +13,30 @@ const MiB = 1024 * 1024;
 const RECORD_BYTES = 256 * MiB;
 const RECORD_MS = 5_000;
 
-/** A size of the segment with the digest of the session up to there. */
+/** A size of the segment with the digest of the session up to there, if the request hashes. */
 interface Window {
   readonly length: number;
-  readonly prefix: PrefixDigest;
+  readonly prefix: PrefixDigest | undefined;
+}
+
+/** How a request goes about the session's digest. */
+export interface Hashing {
+  /** The digest of all that the session holds where the request's bytes begin; undefined: its bytes are not hashed. */
+  readonly start: RunningDigest | undefined;
+  /** The process that follows the session once the request has recorded something; undefined: whoever does. */
+  readonly follower: string | undefined;
 }
 
 /**
- * One request's way with its segment: bytes pass through the hash into the store, and the session's row follows what is
- * durable, every 256 MiB or 5 seconds and at the end. The segment may begin with a copy of small ones before it: those
+ * One request's way with its segment: bytes pass through the hash, if it hashes, into the store, and the session's row follows
+ * what is durable, every 256 MiB or 5 seconds and at the end. The segment may begin with a copy of small ones before it: those
  * keep their places until a record says that this one holds more than they do.
  */
 export class SegmentWriter {
-  /** The digest of the session with all that passed. */
-  readonly running: RunningDigest;
+  /** The digest of the session with all that passed, if the request hashes. */
+  readonly running: RunningDigest | undefined;
+  /** See Hashing. */
+  readonly follower: string | undefined;
   /** How many bytes of the segment were the session's before. */
   readonly swallowedBytes: number;
   readonly #session: TakenSession;
@@ -44,24 +54,22 @@ export class SegmentWriter {
   #sealed: { objectSize: number; state: SegmentState } | undefined;
   #recorded = false;
 
-  /**
-   * @param start the running digest where the request's bytes begin.
-   * @throws 'SizeInvalid' if the session has too many segments.
-   */
-  constructor(session: TakenSession, start: RunningDigest, brings: number | undefined, options: UploadsOptions) {
+  /** @throws 'SizeInvalid' if the session has too many segments. */
+  constructor(session: TakenSession, hashing: Hashing, brings: number | undefined, options: UploadsOptions) {
     this.#session = session;
     this.#options = options;
-    this.running = start.copy();
+    this.follower = hashing.follower;
+    this.running = hashing.start?.copy();
     this.#swallowed = segmentsToSwallow(session.segments, brings);
     this.swallowedBytes = this.#swallowed.reduce((sum, segment) => sum + segment.length, 0);
   }
 
   /** Bytes of the session with this request's. */
   get offset(): number {
-    return this.running.size;
+    return this.#offsetAt(this.#passed);
   }
 
-  /** Whether the session's row says exactly what `running` has hashed. */
+  /** Whether the session's row names all that passed, in a sealed segment. */
   get recorded(): boolean {
     return this.#recorded;
   }
@@ -124,7 +132,7 @@ export class SegmentWriter {
   #pass(bytes: Uint8Array): void {
     const known = Math.min(Math.max(this.swallowedBytes - this.#passed, 0), bytes.length);
     this.#passed += bytes.length;
-    if (known < bytes.length) this.running.update(bytes.subarray(known));
+    if (known < bytes.length) this.running?.update(bytes.subarray(known));
   }
 
   #endWindow(length: number): void {
@@ -158,7 +166,7 @@ export class SegmentWriter {
   async #recordDurable(): Promise<void> {
     if (!this.#durable || this.#durable.length <= this.#recordedLength) return;
     const { length, prefix, state } = this.#durable;
-    const progress = { offset: prefix.size, segment: this.#grown(length, null, state), prefix, told: false };
+    const progress = this.#progress(this.#grown(length, null, state), length, prefix);
     await recordProgress(this.#options.database, this.#session, progress, this.#options.lifetimeSeconds);
     this.#recordedLength = length;
     this.#recordedAt = performance.now();
@@ -183,7 +191,7 @@ export class SegmentWriter {
     // After the record under way, and with none behind it that knows less.
     const claim = this.#recording.then(async () => {
       const segment = this.#grown(length, null, state);
-      const progress = { offset: this.offset, segment, prefix: this.#prefix(), told: false, sealing: true };
+      const progress = { ...this.#progress(segment, length, this.#prefix()), sealing: true };
       await recordProgress(database, this.#session, progress, lifetimeSeconds);
       this.#recordedLength = length;
       this.#recordedAt = performance.now();
@@ -216,7 +224,8 @@ export class SegmentWriter {
   progress(told: boolean): Progress {
     if (!this.#sealed) throw new Error('the segment is not sealed');
     const { objectSize, state } = this.#sealed;
-    return { offset: this.offset, segment: this.#grown(this.#passed, objectSize, state), prefix: this.#prefix(), told };
+    const segment = this.#grown(this.#passed, objectSize, state);
+    return { ...this.#progress(segment, this.#passed, this.#prefix()), told };
   }
 
   /** @throws 'UploadTaken' */
@@ -234,7 +243,17 @@ export class SegmentWriter {
     return { id: segment.id, length, objectSize, state, swallowed: this.#swallowed.map(({ id }) => id) };
   }
 
-  #prefix(): PrefixDigest {
+  #progress(segment: Progress['segment'], length: number, prefix: PrefixDigest | undefined): Progress {
+    return { offset: this.#offsetAt(length), segment, prefix, follower: this.follower, told: false };
+  }
+
+  /** Bytes of the session with so many of the segment's. */
+  #offsetAt(length: number): number {
+    return this.#session.offset + Math.max(0, length - this.swallowedBytes);
+  }
+
+  #prefix(): PrefixDigest | undefined {
+    if (!this.running) return undefined;
     return { algorithm: this.running.algorithm, size: this.running.size, digest: this.running.digest() };
   }
 }

@@ -1,31 +1,32 @@
 import type { Database } from '../database/connect.js';
 import { KnownByAll } from '../database/versions.js';
-import { isFailure, RegistryError } from '../errors.js';
+import { isFailure } from '../errors.js';
 import type { Log } from '../log.js';
-import { algorithmOf, type Digest, type DigestAlgorithm, digestOf, type RunningDigest } from '../oci/digest.js';
+import { algorithmOf, type Digest, type DigestAlgorithm, digestOf } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
-import { readBody } from './bodies.js';
 import { type Actor, announce, type ChangeObserver, rowsOfAll } from './changes.js';
-import { RunningDigests } from './running-digests.js';
+import { DigestFollower } from './digest-follower.js';
 import { commitSmall, readSmall } from './small-upload.js';
 import { commitSession, isLinked } from './upload-commit.js';
-import { type Progress, recordProgress, rewindSession } from './upload-progress.js';
+import { committedUpload, takenUpload, wrongDigest } from './upload-errors.js';
+import { UploadHolders } from './upload-holders.js';
+import { recordProgress, rewindSession } from './upload-progress.js';
 import { recoverSegments } from './upload-recovery.js';
 import {
   cancelSession,
   createSession,
   findOrigin,
   getSession,
+  isCommitted,
   isUploadId,
+  prefixOf,
   type SessionOrigin,
   type TakenSession,
-  takenUpload,
-  takeFreshSession,
-  takeSession,
   tellOffset,
   type UploadSession,
 } from './upload-sessions.js';
+import { takeFreshSession, takeSession } from './upload-take.js';
 import { SegmentWriter } from './upload-writer.js';
 
 export interface UploadsOptions {
@@ -45,6 +46,10 @@ export interface UploadsOptions {
   readonly recordBytes?: number | undefined;
   /** The largest blob whose bytes are kept in its row, in bytes. */
   readonly inlineMaxBytes?: number | undefined;
+  /** How often, in milliseconds, a session that this process alone wrote so far is looked at; 500 unless a test wants fewer. */
+  readonly followMs?: number | undefined;
+  /** How long, in milliseconds, a final request waits for a follower that records nothing; 30 s unless a test wants fewer. */
+  readonly patienceMs?: number | undefined;
 }
 
 /** The migration with which the bytes of a segment may be in its row. */
@@ -72,13 +77,14 @@ interface Target {
  */
 export class Uploads {
   readonly #options: UploadsOptions;
-  readonly #digests = new RunningDigests();
+  readonly #follower: DigestFollower;
+  readonly #holders: UploadHolders;
   readonly #mayInline: KnownByAll;
-  /** The requests of this process that hold a session, so that whoever takes it stops them at once. */
-  readonly #holders = new Map<string, { epoch: number; controller: AbortController }>();
 
   constructor(options: UploadsOptions) {
     this.#options = options;
+    this.#follower = new DigestFollower(options);
+    this.#holders = new UploadHolders(options.database);
     this.#mayInline = new KnownByAll(options.database, INLINE_SINCE);
   }
 
@@ -101,7 +107,7 @@ export class Uploads {
   /** @throws 'UploadUnknown' */
   async cancel(target: Target): Promise<void> {
     await this.#options.database.transaction((transaction) => cancelSession(transaction, target.id, target.repository));
-    this.#digests.forget(target.id);
+    this.#follower.forget(target.id);
     this.oust(target.id, Number.POSITIVE_INFINITY);
   }
 
@@ -112,12 +118,12 @@ export class Uploads {
    */
   async append(target: Target, body: UploadBody): Promise<number> {
     const session = await this.#take(target, body.from, true);
-    if (session.committedDigest !== null) throw committed();
-    const written = await this.#hold(session, (controller) =>
+    if (session.committedDigest !== null) throw committedUpload();
+    const written = await this.#holders.hold(session, (controller) =>
       this.#write(session, body, session.algorithm, controller),
     );
     await written.record(true);
-    this.#digests.keep(session.id, session.epoch, written.running);
+    this.#follower.left(session, written);
     return written.offset;
   }
 
@@ -137,11 +143,10 @@ export class Uploads {
     const target = { id: await this.create(repository, algorithm, actor), repository, actor };
     try {
       const session = await this.#take(target, 0, true);
-      if (session.committedDigest !== null) throw committed();
-      const written = await this.#hold(session, (controller) => this.#write(session, body, algorithm, controller));
-      const digest = written.running.digest();
+      if (session.committedDigest !== null) throw committedUpload();
+      const { written, digest } = await this.#writeLast(target, session, body, algorithm);
       if (expected !== undefined && digest !== expected) throw wrongDigest(expected, digest);
-      await this.#commit(target, session, digest, written.progress(true));
+      await this.#commit(target, session, digest, written);
       return { digest, size: written.offset };
     } catch (error) {
       // Nobody was told of the session, so nobody can go on with it.
@@ -160,7 +165,8 @@ export class Uploads {
       else await this.#finishWithout(target, digest);
     } catch (error) {
       // Sent twice at once: the other one may have committed it.
-      if (!isFailure(error, 'UploadTaken') || !(await this.#isCommitted(target, digest))) throw error;
+      if (!isFailure(error, 'UploadTaken') || !(await isCommitted(this.#options.database, target.id, digest)))
+        throw error;
     }
   }
 
@@ -185,15 +191,13 @@ export class Uploads {
   async #finishWithBytes(target: Target, digest: Digest, body: UploadBody): Promise<void> {
     const session = await this.#take(target, body.from, true);
     if (session.committedDigest !== null) return await this.#repeat(session, target, digest);
-    const algorithm = algorithmOf(digest);
-    const written = await this.#hold(session, async (controller) => {
-      const writer = await this.#write(session, body, algorithm, controller);
-      const actual = writer.running.digest();
-      if (actual === digest) return writer;
-      await this.#rewind(session, writer.swallowedBytes);
+    const { written, digest: actual } = await this.#writeLast(target, session, body, algorithmOf(digest));
+    if (actual !== digest) {
+      await this.#rewind(session, written);
+      this.#follower.left(session, written);
       throw wrongDigest(digest, actual);
-    });
-    await this.#commit(target, session, digest, written.progress(true));
+    }
+    await this.#commit(target, session, digest, written);
   }
 
   async #finishWithout(target: Target, digest: Digest): Promise<void> {
@@ -209,38 +213,38 @@ export class Uploads {
 
     const taken = await this.#take(target, 'offset', false);
     if (taken.committedDigest !== null) return await this.#repeat(taken, target, digest);
-    const actual = await this.#hold(taken, (controller) => this.#digestOf(taken, algorithmOf(digest), controller));
+    const algorithm = algorithmOf(digest);
+    const actual = await this.#holders.hold(taken, async ({ signal }) => {
+      await recoverSegments(this.#options, taken);
+      return await this.#follower.digestOf(taken, algorithm, signal);
+    });
     if (actual !== digest) throw wrongDigest(digest, actual);
     await this.#commit(target, taken, digest);
   }
 
-  /** The digest of all that a session holds: from its row, or from its bytes, and then its row knows it. */
-  async #digestOf(session: TakenSession, algorithm: DigestAlgorithm, controller: AbortController): Promise<Digest> {
-    const { database, lifetimeSeconds } = this.#options;
-    await recoverSegments(this.#options, session);
-    const known = prefixOf(session, algorithm);
-    if (known !== undefined) return known;
-    const running = await this.#catchUp(session, algorithm, controller.signal);
-    // Recorded before the answer: a second PUT, wherever it arrives, compares strings.
-    const prefix = { algorithm, size: running.size, digest: running.digest() };
-    const progress = { offset: session.offset, segment: undefined, prefix, told: false };
-    await recordProgress(database, session, progress, lifetimeSeconds);
-    return prefix.digest;
+  /** Writes the last bytes of a session. @returns with the digest of all; if they were not hashed, the row names them then. */
+  async #writeLast(target: Target, session: TakenSession, body: UploadBody, algorithm: DigestAlgorithm) {
+    return await this.#holders.hold(session, async (controller) => {
+      const written = await this.#write(session, body, algorithm, controller);
+      if (written.running) return { written, digest: written.running.digest() };
+      await written.record(false);
+      const { epoch, committedDigest, ...grown } = await getSession(
+        this.#options.database,
+        target.id,
+        target.repository,
+      );
+      if (epoch !== session.epoch || committedDigest !== null) throw takenUpload();
+      const { body: named, segment } = session;
+      const whole = { ...grown, epoch, committedDigest, body: named, segment };
+      return { written, digest: await this.#follower.digestOf(whole, algorithm, controller.signal) };
+    });
   }
 
   /** A final PUT that was already answered once: the same answer, if it still holds. */
   async #repeat(session: UploadSession, target: Target, digest: Digest): Promise<void> {
     const holds =
       session.committedDigest === digest && (await isLinked(this.#options.database, target.repository, digest));
-    if (!holds) throw committed();
-  }
-
-  async #isCommitted(target: Target, digest: Digest): Promise<boolean> {
-    const [row] = await this.#options.database.query<{ digest: Digest | null }>(
-      'select committed_digest as digest from uploads where id = $1',
-      [target.id],
-    );
-    return row?.digest === digest;
+    if (!holds) throw committedUpload();
   }
 
   async #take(target: Target, from: number | 'offset' | undefined, bringsBytes: boolean) {
@@ -257,37 +261,12 @@ export class Uploads {
 
   /** Stops the request of this process that holds the session in an epoch before `epoch`, if there is one. */
   oust(id: string, epoch: number): void {
-    const holder = this.#holders.get(id);
-    if (holder && holder.epoch < epoch) holder.controller.abort(takenUpload());
+    this.#holders.oust(id, epoch);
   }
 
-  /** Runs what needs the session for a while; whoever takes it aborts the controller. @throws 'UploadTaken' then */
-  async #hold<T>(session: TakenSession, work: (controller: AbortController) => Promise<T>): Promise<T> {
-    const controller = new AbortController();
-    const holder = { epoch: session.epoch, controller };
-    // Two may come here in another order than they took the session in.
-    if ((this.#holders.get(session.id)?.epoch ?? 0) > session.epoch) throw takenUpload();
-    this.oust(session.id, session.epoch);
-    this.#holders.set(session.id, holder);
-    try {
-      return await work(controller);
-    } catch (error) {
-      // To whoever still reads it a segment that the successor swallowed looks damaged; to whoever still writes it a store
-      // may fail when the successor has sealed it. While the database is away nobody can say.
-      const perhapsTaken = isFailure(error, 'BlobDamaged', 'Unavailable');
-      if (perhapsTaken && !(await this.#isHeld(session).catch(() => true))) throw takenUpload();
-      throw error;
-    } finally {
-      if (this.#holders.get(session.id) === holder) this.#holders.delete(session.id);
-    }
-  }
-
-  async #isHeld(session: TakenSession): Promise<boolean> {
-    const rows = await this.#options.database.query('select from uploads where id = $1 and epoch = $2', [
-      session.id,
-      session.epoch,
-    ]);
-    return rows.length > 0;
+  /** Follows no session any more. Requests should have ended. */
+  async stop(): Promise<void> {
+    await this.#follower.stop();
   }
 
   /** Streams the bytes into the request's segment, which is sealed at the end, and hashes them as they pass. */
@@ -298,47 +277,34 @@ export class Uploads {
     controller: AbortController,
   ): Promise<SegmentWriter> {
     await recoverSegments(this.#options, session);
-    const start = await this.#catchUp(session, algorithm, controller.signal);
-    const writer = new SegmentWriter(session, start, body.length, this.#options);
+    const hashing = await this.#follower.begin(session, algorithm, controller.signal);
+    const writer = new SegmentWriter(session, hashing, body.length, this.#options);
     try {
       await writer.write(body, controller);
     } catch (error) {
-      if (isFailure(error, 'SizeInvalid', 'BlobTooLarge')) await this.#rewind(session, writer.swallowedBytes);
-      else if (writer.recorded) this.#digests.keep(session.id, session.epoch, writer.running);
+      if (isFailure(error, 'SizeInvalid', 'BlobTooLarge')) await this.#rewind(session, writer);
+      this.#follower.left(session, writer);
       throw error;
     }
     return writer;
   }
 
-  /** The running digest of all that the session holds; reads what this process has not seen pass. */
-  async #catchUp(session: TakenSession, algorithm: DigestAlgorithm, signal: AbortSignal): Promise<RunningDigest> {
-    const running = this.#digests.resume(session.id, algorithm, session);
-    if (running.size === session.offset) return running;
-    await this.#options.pause('upload:catching-up');
-    const range = { start: running.size, end: session.offset };
-    for await (const bytes of readBody(this.#options.store, session.segments, range)) {
-      signal.throwIfAborted();
-      running.update(bytes);
-    }
-    this.#digests.keep(session.id, session.epoch, running.copy());
-    return running;
+  async #rewind(session: TakenSession, writer: SegmentWriter): Promise<void> {
+    await this.#options.database.transaction((transaction) => rewindSession(transaction, session, writer));
   }
 
-  async #rewind(session: TakenSession, swallowedBytes: number): Promise<void> {
-    await this.#options.database.transaction((transaction) => rewindSession(transaction, session, swallowedBytes));
-  }
-
-  /** @param progress what the request itself brought, if anything, recorded in the same transaction. */
+  /** @param written by the request itself, if it brought anything; recorded in the same transaction, unless it is already. */
   async #commit(
     target: Target,
     session: UploadSession & { body: number },
     digest: Digest,
-    progress?: Progress,
+    written?: SegmentWriter,
   ): Promise<void> {
     const { database, observers, pause, readGraceSeconds, lifetimeSeconds } = this.#options;
     const { repository, actor } = target;
     const { id, body, epoch } = session;
-    const size = progress?.offset ?? session.offset;
+    const size = written?.offset ?? session.offset;
+    const progress = written && !written.recorded ? written.progress(true) : undefined;
     await pause('upload:before-commit');
     await database.transaction(async (transaction) => {
       if (progress) await recordProgress(transaction, session, progress, lifetimeSeconds);
@@ -346,24 +312,8 @@ export class Uploads {
       await announce(observers, { kind: 'blob-pushed', repository, digest, size }, actor, transaction);
       await pause('upload:in-commit');
     });
-    this.#digests.forget(id);
+    this.#follower.forget(id);
     this.oust(id, epoch + 1);
     await pause('upload:committed');
   }
-}
-
-/** The digest of all that the session holds, if its row knows it. */
-function prefixOf(session: UploadSession, algorithm: DigestAlgorithm): Digest | undefined {
-  const holds = session.algorithm === algorithm && session.prefixSize === session.offset;
-  return holds ? (session.prefixDigest ?? undefined) : undefined;
-}
-
-function wrongDigest(wanted: Digest, actual: Digest): RegistryError {
-  return new RegistryError('DigestInvalid', 'the uploaded bytes do not have this digest', {
-    detail: { digest: wanted, uploaded: actual },
-  });
-}
-
-function committed(): RegistryError {
-  return new RegistryError('UploadUnknown', 'this upload is already committed');
 }

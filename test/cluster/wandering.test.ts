@@ -17,8 +17,7 @@ describe('a session that wanders between nodes', () => {
 
   before(async function () {
     needCluster(this);
-    // One process a node, so that what a node reads is what a process reads.
-    cluster = await Cluster.start({ workers: 1, watched: true });
+    cluster = await Cluster.start({ workers: 2, watched: true });
     nodes = cluster.nodes;
     hosts = nodes.map(({ server }) => server.host);
   });
@@ -45,7 +44,7 @@ describe('a session that wanders between nodes', () => {
       expect(await pull(at, blob(content))).to.include({ status: 200, size: content.size, digest: content.digest });
   }
 
-  it('is committed whole, and each node has read at most what the others wrote, with flat memory', async () => {
+  it('is committed whole, and the cluster has read no byte of it twice, with flat memory', async () => {
     // Too large for the next to swallow.
     const content = new Content('large chunks', 120 * MiB);
     const bytes = await readBy(async () => {
@@ -53,28 +52,28 @@ describe('a session that wanders between nodes', () => {
       await chunksInTurn(hosts, path, content, 5 * MiB);
       await commit(host(1), path, content);
     });
-    for (const count of bytes) expect(count).to.be.within(1, (content.size * 2) / 3);
+    expect(bytes.reduce((sum, count) => sum + count, 0)).to.be.within(1, content.size);
     await expectEverywhere(content);
     for (const { server } of nodes)
       for (const pid of await server.workers()) expect((await memoryOf(pid)).peak).to.be.below(MEMORY_MIB);
     console.log(`      read back: ${bytes.map((count) => Math.round(count / MiB)).join(' + ')} of 120 MiB`);
   });
 
-  it('reads small chunks once a node, and once more for each doubling as they are swallowed', async () => {
+  it('reads small chunks once, and once more for each doubling as they are swallowed', async () => {
     const content = new Content('small chunks', 40 * MiB);
     const bytes = await readBy(async () => {
       const path = await beginAt(host(2), REPOSITORY);
       await chunksInTurn(hosts, path, content, MiB);
       await commit(host(0), path, content);
     });
-    // From 1 MiB to 4 MiB are two doublings; each is read by one node.
+    // From 1 MiB to 4 MiB are two doublings.
     const all = bytes.reduce((sum, count) => sum + count, 0);
-    expect(all).to.be.below(content.size * (2 + 2));
+    expect(all).to.be.at.most(content.size * (1 + 2));
     await expectEverywhere(content);
     console.log(`      read back: ${bytes.map((count) => Math.round(count / MiB)).join(' + ')} of 40 MiB`);
   });
 
-  it('is hashed once on each node, also when its digest is asked for in another algorithm', async () => {
+  it('is hashed once in the cluster, also when its digest is asked for in another algorithm', async () => {
     const content = new Content('sha512 at last', 24 * MiB);
     const wrong = `sha512:${'0'.repeat(128)}`;
     const path = await beginAt(host(0), REPOSITORY);

@@ -96,7 +96,7 @@ describe('digests of uploads that several processes serve', () => {
     expect(await read(rooms, sha256(WHOLE))).to.deep.equal(WHOLE);
   });
 
-  it('of two processes that take turns each reads each byte at most once, and not what it wrote itself', async () => {
+  it('of two processes that take turns one reads each byte of the other at most once, and the other reads nothing', async () => {
     const rooms = [open(), open()];
     const target = await begin(rooms[0] as Rooms);
     for (const [index, chunk] of CHUNKS.entries())
@@ -108,10 +108,7 @@ describe('digests of uploads that several processes serve', () => {
     }
     await rooms[1]?.registry.uploads.finish(target, sha256(WHOLE), undefined);
     const lengths = stores.map((store) => store.reads.map(({ range }) => range.end - range.start));
-    expect(lengths).to.deep.equal([
-      [400_000, 200_000],
-      [500_000, 300_000, 100_000],
-    ]);
+    expect(lengths).to.deep.equal([[400_000, 200_000], []]);
   });
 
   it('a sha512 that was not announced is read back once, and recorded before the answer', async () => {

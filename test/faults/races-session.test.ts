@@ -2,7 +2,8 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { recordProgress, rewindSession } from '../../src/registry/upload-progress.js';
-import { expireSessions, takeSession } from '../../src/registry/upload-sessions.js';
+import { expireSessions } from '../../src/registry/upload-sessions.js';
+import { takeSession } from '../../src/registry/upload-take.js';
 import { bodyOf, type Rooms, Site } from '../support/rooms.js';
 import { until } from './support/processes.js';
 import {
@@ -204,12 +205,15 @@ describe('races of upload sessions', () => {
       offset: size,
       segment: { id: taken.segment?.id ?? 0, length: size, objectSize: null, state: null, swallowed: [] },
       prefix: prefix(size),
+      follower: undefined,
       told: true,
     });
     await recordProgress(one.database, taken, progress(20), 3600);
     expect(await outcome(recordProgress(one.database, taken, progress(10), 3600))).to.equal('UploadTaken');
     expect(await uploadRow(one, target.id)).to.include({ offset: 20, told: 20, prefixSize: 20 });
-    await one.database.transaction((transaction) => rewindSession(transaction, taken, 0));
+    await one.database.transaction((transaction) =>
+      rewindSession(transaction, taken, { swallowedBytes: 0, recorded: false }),
+    );
     expect(await outcome(recordProgress(one.database, taken, progress(30), 3600))).to.equal('UploadTaken');
     expect(await uploadRow(one, target.id)).to.include({ offset: 0, told: 0 });
   });

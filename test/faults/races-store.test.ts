@@ -227,7 +227,7 @@ describe('uploads on a store that fails or changes', () => {
     it('do not look damaged to a request that was ousted while it read them', async () => {
       const target = await begin(one);
       await one.registry.uploads.append(target, bodyOf([SMALL[0]]));
-      const held = two.pauses.hold('upload:catching-up');
+      const held = two.pauses.hold('upload:begun');
       const slow = outcome(two.registry.uploads.append(target, bodyOf([MORE])));
       await held.reached;
       await one.registry.uploads.append(target, bodyOf([SMALL[1]], { from: 1_000 }));

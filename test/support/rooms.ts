@@ -98,6 +98,7 @@ export class Site {
       uploadMemory?: number;
       recordBytes?: number;
       inlineMaxBytes?: number;
+      patienceMs?: number;
     } = {},
   ): Rooms {
     const database = connect({ url: options.url ?? this.testDatabase.url, pool: options.pool ?? 5, timeout: 10 });
@@ -122,6 +123,8 @@ export class Site {
       storageTimeoutSeconds: 5,
       recordBytes: options.recordBytes,
       inlineMaxBytes: options.inlineMaxBytes,
+      followMs: 20,
+      patienceMs: options.patienceMs,
     });
     return { registry, database, store, pauses };
   }
