@@ -28,7 +28,7 @@ const NEAR_BYTES = 64 * MiB;
 /** How many sessions are read for others at a time; the rest wait in line, and each has one slice a turn. */
 const READERS = 4;
 /** How often who waits for a follower looks how far it is. */
-const WAIT_MS = 50;
+const WAIT_MS = 25;
 /** A follower that lives but records nothing for so long, as its store hangs or others have their turn, is waited for no more. */
 const PATIENCE_MS = 30_000;
 

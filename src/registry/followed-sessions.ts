@@ -1,5 +1,5 @@
 /** How often a session is looked at in which others write, at most; and one in which nobody else has written so far. */
-const SHARED_MS = 150;
+const SHARED_MS = 50;
 const OWN_MS = 500;
 /** The longer nothing happens, the rarer; but more often than a follower may be silent. */
 const RARE_MS = 2_000;
