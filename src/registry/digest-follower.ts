@@ -220,7 +220,8 @@ export class DigestFollower {
     signal.throwIfAborted();
     const { database, pause } = this.#options;
     const session = await findFollowed(database, this.#name, id);
-    if (!session) return false;
+    // A request of this process may have read and hashed all, which it keeps in a moment.
+    if (!session || session.prefixSize === session.offset) return false;
     const running = this.#digests.resume(id, session.algorithm, session);
     const begin = running.size;
     const end = Math.min(sealedBytes(session.segments), begin + SLICE_BYTES);

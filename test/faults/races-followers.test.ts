@@ -175,6 +175,32 @@ describe('the follower of an upload that several processes serve', () => {
     await other.registry.uploads.finish(target, sha256(FIRST, others, LAST), bodyOf([LAST]));
   });
 
+  it('whose turn comes late does not read what a request of its own process has hashed meanwhile', async () => {
+    const holds = Array.from({ length: 4 }, () => follower.pauses.hold('upload:following'));
+    for (const hold of holds) {
+      const before = await begin(follower);
+      await follower.registry.uploads.append(before, bodyOf([FIRST]));
+      await other.registry.uploads.append(before, bodyOf([SECOND]));
+      await hold.reached;
+    }
+    await other.registry.uploads.append(target, bodyOf([SECOND]));
+    // It has seen that by then, and stands in line.
+    await sleep(200);
+    const recorded = follower.pauses.hold('upload:recorded');
+    const append = follower.registry.uploads.append(target, bodyOf([LAST]));
+    await recorded.reached;
+    for (const hold of holds) hold.release();
+    await until(
+      'the others are read',
+      () => follower.pauses.passed.filter((name) => name === 'upload:followed').length >= 4,
+    );
+    await sleep(100);
+    recorded.release();
+    await append;
+    await other.registry.uploads.finish(target, sha256(FIRST, SECOND, LAST), undefined);
+    expect(bytesRead()).to.deep.equal([5 * SECOND.length, 0]);
+  });
+
   it('does not hold up a request of its own that is ousted while it waits for what is being read', async () => {
     const held = follower.pauses.hold('upload:following');
     await other.registry.uploads.append(target, bodyOf([SECOND]));
