@@ -97,8 +97,15 @@ describe('the embedded PostgreSQL of a folder that several machines share', func
     const here = await scene.start(dataDir, { machine: HERE, leaseTimes: QUICK });
     const pid = await postmasterOf(here.place);
     const taken = JSON.stringify({ id: 'another', host: 'elsewhere', pid: 1, ...THERE });
-    await writeFile(leaseOf(dataDir), taken);
-    await here.exited;
+    let exited = false;
+    void here.exited.then(() => {
+      exited = true;
+    });
+    // A sign of life that is being given at this moment may still come after it.
+    await until(async () => {
+      await writeFile(leaseOf(dataDir), taken);
+      return exited;
+    });
     expect(await isAlive(pid)).to.equal(false);
     expect(await readFile(leaseOf(dataDir), 'utf8')).to.equal(taken);
     // By hand, where the other is sure to have ended.
