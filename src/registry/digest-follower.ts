@@ -11,6 +11,7 @@ import {
   leavePlaces,
   lookAtFollowed,
   lookAtPrefix,
+  type PrefixOwner,
   recordPrefix,
   takePlace,
 } from './follower-rows.js';
@@ -21,7 +22,7 @@ import type { Hashing, SegmentWriter } from './upload-writer.js';
 import type { UploadsOptions } from './uploads.js';
 
 const MiB = 1024 * 1024;
-/** How much a follower reads of a session before it records the digest and another session has its turn. */
+/** How much is read of a session before the digest is recorded, and another session has its turn. */
 const SLICE_BYTES = 64 * MiB;
 /** A follower that is no further behind reads that before it takes a chunk, as then it can hash the chunk as it passes. */
 const NEAR_BYTES = 64 * MiB;
@@ -48,11 +49,13 @@ export class DigestFollower {
   /** Sessions that are read for others, or wait for their turn. */
   readonly #following = new Map<string, Promise<void>>();
   readonly #turns = new Turns(READERS);
+  readonly #sliceBytes: number;
   readonly #stopping = new AbortController();
 
   constructor(options: UploadsOptions) {
     this.#options = options;
     this.#followed = new FollowedSessions(() => this.#look(), options.followMs);
+    this.#sliceBytes = options.sliceBytes ?? SLICE_BYTES;
   }
 
   /** How a request goes about the digest of the session that it took. @throws what reading does. */
@@ -130,8 +133,13 @@ export class DigestFollower {
       const running = this.#digests.resume(session.id, algorithm, session);
       if (running.size === session.offset) return running;
       await this.#options.pause('upload:catching-up');
-      await this.#read(session, running, session.offset, signal);
-      return running;
+      for (;;) {
+        const end = Math.min(session.offset, running.size + this.#sliceBytes);
+        await this.#read(session, running, end, signal);
+        if (end === session.offset) return running;
+        // Whoever takes the session from this request sees that somebody is on the way, and waits.
+        if (algorithm === session.algorithm) await this.#record(session, running);
+      }
     });
   }
 
@@ -224,7 +232,7 @@ export class DigestFollower {
     if (!session || session.prefixSize === session.offset) return false;
     const running = this.#digests.resume(id, session.algorithm, session);
     const begin = running.size;
-    const end = Math.min(sealedBytes(session.segments), begin + SLICE_BYTES);
+    const end = Math.min(sealedBytes(session.segments), begin + this.#sliceBytes);
     if (begin < end) {
       await pause('upload:following');
       try {
@@ -235,10 +243,16 @@ export class DigestFollower {
       }
     }
     if (running.size <= session.prefixSize) return begin < end;
+    await this.#record(session, running);
+    return true;
+  }
+
+  async #record(session: PrefixOwner, running: RunningDigest): Promise<void> {
+    const { database, pause } = this.#options;
+    const { size } = running;
     const digest = running.digest();
     await pause('upload:followed');
-    await recordPrefix(database, this.#name, session, running.size, digest);
-    return true;
+    await recordPrefix(database, this.#name, session, size, digest);
   }
 
   /** Whether segments went while they were read, as another request swallowed them or the session ended. */

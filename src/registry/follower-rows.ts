@@ -10,13 +10,17 @@ const SIGN_SECONDS = 1;
 /** SQL: whether the follower of the session `b` is behind and silent. */
 export const FOLLOWER_SILENT = `(b.prefix_size < b."offset" and b.followed_at < now() - interval '${SILENT_SECONDS} seconds')`;
 
-/** What a follower reads. Offsets and sizes in bytes. */
-export interface FollowedSession {
+/** The session whose first bytes a digest is of, as whoever read them found its row. */
+export interface PrefixOwner {
   readonly id: string;
-  readonly epoch: number;
   readonly rewoundEpoch: number;
-  readonly offset: number;
   readonly algorithm: DigestAlgorithm;
+}
+
+/** What a follower reads. Offsets and sizes in bytes. */
+export interface FollowedSession extends PrefixOwner {
+  readonly epoch: number;
+  readonly offset: number;
   readonly prefixSize: number;
   readonly segments: readonly Segment[];
 }
@@ -66,7 +70,7 @@ export async function findFollowed(
 export async function recordPrefix(
   queries: Queries,
   follower: string,
-  session: FollowedSession,
+  session: PrefixOwner,
   size: number,
   digest: Digest,
 ): Promise<void> {

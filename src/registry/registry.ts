@@ -29,6 +29,8 @@ export interface RegistryOptions {
   readonly followMs?: number | undefined;
   /** See UploadsOptions. */
   readonly patienceMs?: number | undefined;
+  /** See UploadsOptions. */
+  readonly sliceBytes?: number | undefined;
 }
 
 /** The verbs of the registry, where bytes and rows meet. */

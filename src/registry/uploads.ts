@@ -48,6 +48,8 @@ export interface UploadsOptions {
   readonly inlineMaxBytes?: number | undefined;
   /** How often, in milliseconds, a session that this process alone wrote so far is looked at; 500 unless a test wants fewer. */
   readonly followMs?: number | undefined;
+  /** How many bytes are read back before the digest of them is recorded; 64 MiB unless a test wants fewer. */
+  readonly sliceBytes?: number | undefined;
   /** How long, in milliseconds, a final request waits for a follower that records nothing; 30 s unless a test wants fewer. */
   readonly patienceMs?: number | undefined;
 }

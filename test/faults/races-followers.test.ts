@@ -23,7 +23,7 @@ describe('the follower of an upload that several processes serve', () => {
   let target: Awaited<ReturnType<typeof begin>>;
 
   const pool = process.env.TEST_DATABASE_POOL ? { pool: Number(process.env.TEST_DATABASE_POOL) } : {};
-  const open = (options: { patienceMs?: number } = {}): Rooms =>
+  const open = (options: { patienceMs?: number; sliceBytes?: number } = {}): Rooms =>
     site.open({
       ...pool,
       ...options,
@@ -87,6 +87,29 @@ describe('the follower of an upload that several processes serve', () => {
     await follower.registry.uploads.stop();
     expect(bytesRead()).to.deep.equal([SECOND.length, 0, WHOLE.length]);
     expect(await read(other, sha256(WHOLE))).to.deep.equal(WHOLE);
+  });
+
+  it('whose place a final PUT takes: that one records how far it is, so that who comes after it waits', async () => {
+    const hung = follower.pauses.hold('upload:following');
+    await other.registry.uploads.append(target, bodyOf([SECOND, LAST]));
+    await hung.reached;
+    await loseFollower();
+    const slow = open({ sliceBytes: 300_000 });
+    const holds = Array.from({ length: 3 }, () => slow.pauses.hold('upload:followed'));
+    const former = outcome(slow.registry.uploads.finish(target, sha256(WHOLE), undefined));
+    for (const [index, hold] of holds.entries()) {
+      await hold.reached;
+      if (index < 2) hold.release();
+    }
+    expect(await uploadRow(slow, target.id)).to.include({ prefixSize: 600_000 });
+    const later = open();
+    const finish = later.registry.uploads.finish(target, sha256(WHOLE), undefined);
+    await until('the later one waits', () => later.pauses.passed.includes('upload:waiting'));
+    holds[2]?.release();
+    await finish;
+    expect(await former).to.be.oneOf(['done', 'UploadTaken']);
+    hung.release();
+    expect(bytesRead().slice(1)).to.deep.equal([0, WHOLE.length, 0]);
   });
 
   it('forgets what it read of a segment that is found lost, though it read it after the finder had taken the session', async () => {

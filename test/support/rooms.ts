@@ -99,6 +99,7 @@ export class Site {
       recordBytes?: number;
       inlineMaxBytes?: number;
       patienceMs?: number;
+      sliceBytes?: number;
     } = {},
   ): Rooms {
     const database = connect({ url: options.url ?? this.testDatabase.url, pool: options.pool ?? 5, timeout: 10 });
@@ -125,6 +126,7 @@ export class Site {
       inlineMaxBytes: options.inlineMaxBytes,
       followMs: 20,
       patienceMs: options.patienceMs,
+      sliceBytes: options.sliceBytes,
     });
     return { registry, database, store, pauses };
   }
