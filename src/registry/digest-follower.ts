@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isFailure } from '../errors.js';
 import type { Digest, DigestAlgorithm, RunningDigest } from '../oci/digest.js';
 import { Turns } from '../storage/turns.js';
-import { readBody, type Segment } from './bodies.js';
+import type { Segment } from './bodies.js';
 import { FollowedSessions } from './followed-sessions.js';
 import {
   type FollowedSession,
@@ -15,7 +15,7 @@ import {
   recordPrefix,
   takePlace,
 } from './follower-rows.js';
-import { RunningDigests } from './running-digests.js';
+import { SessionReader } from './session-reader.js';
 import { recordProgress } from './upload-progress.js';
 import { prefixOf, type TakenSession } from './upload-sessions.js';
 import type { Hashing, SegmentWriter } from './upload-writer.js';
@@ -42,25 +42,23 @@ export class DigestFollower {
   /** By which rows name this process. */
   readonly #name: string = randomUUID();
   readonly #options: UploadsOptions;
-  readonly #digests = new RunningDigests();
+  readonly #reader: SessionReader;
   readonly #followed: FollowedSessions;
-  /** Sessions that are being read in this process; the promises never reject. */
-  readonly #reading = new Map<string, Promise<void>>();
   /** Sessions that are read for others, or wait for their turn. */
   readonly #following = new Map<string, Promise<void>>();
   readonly #turns = new Turns(READERS);
   readonly #sliceBytes: number;
-  readonly #stopping = new AbortController();
 
   constructor(options: UploadsOptions) {
     this.#options = options;
+    this.#reader = new SessionReader(options.store);
     this.#followed = new FollowedSessions(() => this.#look(), options.followMs);
     this.#sliceBytes = options.sliceBytes ?? SLICE_BYTES;
   }
 
   /** How a request goes about the digest of the session that it took. @throws what reading does. */
   async begin(session: TakenSession, algorithm: DigestAlgorithm, signal: AbortSignal): Promise<Hashing> {
-    const start = this.#digests.resume(session.id, algorithm, session);
+    const start = this.#reader.resume(session, algorithm);
     const lag = session.offset - start.size;
     if (lag === 0) return { start, follower: this.#name };
     const isFree = session.follower === null || session.followerSilent;
@@ -74,13 +72,13 @@ export class DigestFollower {
   /** A request that wrote leaves the session open. */
   left(session: TakenSession, { running, recorded, follower }: SegmentWriter): void {
     // Of bytes that the row does not name no digest is kept.
-    if (running && recorded) this.#digests.keep(session.id, session.epoch, running);
+    if (running && recorded) this.#reader.digests.keep(session.id, session.epoch, running);
     if (follower === this.#name) this.#followed.add(session.id);
   }
 
   /** The session is no more, or committed. */
   forget(id: string): void {
-    this.#digests.forget(id);
+    this.#reader.digests.forget(id);
     this.#followed.delete(id);
   }
 
@@ -108,7 +106,7 @@ export class DigestFollower {
     // The last segment was unsealed when it was taken: a follower may not read it.
     const isOpen = session.segments.at(-1)?.objectSize === null;
     const isOurs = session.follower === this.#name || algorithm !== session.algorithm || isOpen;
-    if (isOurs || this.#digests.resume(session.id, algorithm, session).size === session.offset) return undefined;
+    if (isOurs || this.#reader.resume(session, algorithm).size === session.offset) return undefined;
     const { database, patienceMs = PATIENCE_MS } = this.#options;
     let reached = -1;
     let movedAt = 0;
@@ -129,56 +127,18 @@ export class DigestFollower {
 
   /** The running digest of all that the session holds; reads what this process has not seen pass. */
   async #catchUp(session: TakenSession, algorithm: DigestAlgorithm, signal: AbortSignal): Promise<RunningDigest> {
-    return await this.#alone(session.id, signal, async () => {
-      const running = this.#digests.resume(session.id, algorithm, session);
+    return await this.#reader.alone(session.id, signal, async () => {
+      const running = this.#reader.resume(session, algorithm);
       if (running.size === session.offset) return running;
       await this.#options.pause('upload:catching-up');
       for (;;) {
         const end = Math.min(session.offset, running.size + this.#sliceBytes);
-        await this.#read(session, running, end, signal);
+        await this.#reader.read(session, running, end, signal);
         if (end === session.offset) return running;
         // Whoever takes the session from this request sees that somebody is on the way, and waits.
         if (algorithm === session.algorithm) await this.#record(session, running);
       }
     });
-  }
-
-  /** Reads on up to byte `end`; what was read is kept, also if the rest can't be. */
-  async #read(
-    session: Pick<TakenSession, 'id' | 'epoch' | 'segments'>,
-    running: RunningDigest,
-    end: number,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const range = { start: running.size, end };
-    try {
-      for await (const bytes of readBody(this.#options.store, session.segments, range)) {
-        signal.throwIfAborted();
-        // What a request reads must not hold up the process' end either.
-        this.#stopping.signal.throwIfAborted();
-        running.update(bytes);
-      }
-    } finally {
-      this.#digests.keep(session.id, session.epoch, running.copy());
-    }
-  }
-
-  /** One at a time reads a session in this process: whoever comes later finds what the former has read. */
-  async #alone<T>(id: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    for (let reading = this.#reading.get(id); reading; reading = this.#reading.get(id)) {
-      await unlessAborted(reading, signal);
-    }
-    const result = work();
-    const done = result.then(
-      () => undefined,
-      () => undefined,
-    );
-    this.#reading.set(id, done);
-    try {
-      return await result;
-    } finally {
-      this.#reading.delete(id);
-    }
   }
 
   /** Looks at the sessions that are due, and begins to read those that others have written. */
@@ -206,9 +166,9 @@ export class DigestFollower {
     const following = this.#turns
       .take(async () => {
         // A request reads it at this moment; the next look finds what it leaves.
-        if (this.#reading.has(id)) return;
-        const { signal } = this.#stopping;
-        if (await this.#alone(id, signal, () => this.#readSlice(id, signal))) this.#followed.moved(id);
+        if (this.#reader.isReading(id)) return;
+        const signal = this.#reader.stopping;
+        if (await this.#reader.alone(id, signal, () => this.#readSlice(id, signal))) this.#followed.moved(id);
       })
       .catch((error: unknown) => this.#stopFollowing(id, error))
       .finally(() => this.#following.delete(id));
@@ -217,7 +177,7 @@ export class DigestFollower {
 
   /** Never rejects. */
   async #stopFollowing(id: string, error: unknown): Promise<void> {
-    if (this.#stopping.signal.aborted || isFailure(error, 'Unavailable')) return;
+    if (this.#reader.stopping.aborted || isFailure(error, 'Unavailable')) return;
     this.#options.log.warn({ err: error, upload: id }, 'an upload could not be read back, and is no longer followed');
     this.#followed.giveUp(id);
     await leavePlaces(this.#options.database, this.#name, [id]).catch(() => undefined);
@@ -230,13 +190,13 @@ export class DigestFollower {
     const session = await findFollowed(database, this.#name, id);
     // A request of this process may have read and hashed all, which it keeps in a moment.
     if (!session || session.prefixSize === session.offset) return false;
-    const running = this.#digests.resume(id, session.algorithm, session);
+    const running = this.#reader.resume(session, session.algorithm);
     const begin = running.size;
     const end = Math.min(sealedBytes(session.segments), begin + this.#sliceBytes);
     if (begin < end) {
       await pause('upload:following');
       try {
-        await this.#read(session, running, end, signal);
+        await this.#reader.read(session, running, end, signal);
       } catch (error) {
         if (await this.#isSwallowed(session)) return true;
         throw error;
@@ -264,9 +224,9 @@ export class DigestFollower {
 
   /** Reads no more and leaves its places to others. */
   async stop(): Promise<void> {
-    this.#stopping.abort(new Error('the process stops'));
     const ids = this.#followed.stop();
-    await Promise.all([...this.#reading.values(), ...this.#following.values()]);
+    await this.#reader.stop();
+    await Promise.all(this.#following.values());
     if (ids.length > 0)
       await leavePlaces(this.#options.database, this.#name, ids).catch((error: unknown) =>
         this.#options.log.warn({ err: error }, 'the uploads that this process followed could not be left to others'),
@@ -280,17 +240,4 @@ function sealedBytes(segments: readonly Segment[]): number {
   for (const [index, { length, objectSize }] of segments.entries())
     if (objectSize !== null || index < segments.length - 1) bytes += length;
   return bytes;
-}
-
-/** Waits for a promise that never rejects. @throws the signal's reason as soon as it is aborted. */
-async function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  let leave = (): void => undefined;
-  const aborted = new Promise<void>((resolve) => {
-    leave = resolve;
-  });
-  signal.addEventListener('abort', leave, { once: true });
-  await Promise.race([promise, aborted]);
-  signal.removeEventListener('abort', leave);
-  signal.throwIfAborted();
 }
