@@ -1,8 +1,6 @@
 // Compiles what is stale, so that `npm start` and `npm test` work from a fresh clone: `src` or `all` (with the tests).
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -23,28 +21,56 @@ function fingerprint(folders) {
   return lines.sort().join('\n');
 }
 
-/** Compiles `src`, or with `all` the tests too, unless nothing changed since the last time. */
-export function build(what) {
-  // An installed package comes compiled, without sources.
-  let sources;
+function read(path) {
   try {
-    sources = fingerprint(what === 'all' ? ['src', 'test'] : ['src']);
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** Whoever starts at this moment, or compiles, too, reads the old file or the new one, never a part. */
+function writeWhole(path, text) {
+  if (read(path) === text) return;
+  mkdirSync(dirname(path), { recursive: true });
+  const unfinished = `${path}.${process.pid}`;
+  writeFileSync(unfinished, text);
+  renameSync(unfinished, path);
+}
+
+/** Writes nothing unless all compiles. */
+async function compile(project) {
+  const { default: ts } = await import('typescript');
+  const config = ts.getParsedCommandLineOfConfigFile(join(root, project), { noEmitOnError: true }, ts.sys);
+  const host = ts.createIncrementalCompilerHost(config.options);
+  host.writeFile = writeWhole;
+  const program = ts.createIncrementalProgram({
+    rootNames: config.fileNames,
+    options: config.options,
+    configFileParsingDiagnostics: ts.getConfigFileParsingDiagnostics(config),
+    host,
+  });
+  const { diagnostics } = program.emit();
+  if (diagnostics.length === 0) return;
+  process.stderr.write(ts.formatDiagnostics(diagnostics, host));
+  process.exit(1);
+}
+
+/** Compiles `src`, or with `all` the tests too, unless nothing changed since the last time. */
+export async function build(what) {
+  const stamp = (name) => join(root, 'dist', `${name}.stamp`);
+  // An installed package comes compiled, without sources.
+  let stamps;
+  try {
+    stamps = { src: fingerprint(['src']), ...(what === 'all' && { all: fingerprint(['src', 'test']) }) };
   } catch (error) {
     if (error.code === 'ENOENT') return;
     throw error;
   }
-  const stamp = join(root, 'dist', `${what}.stamp`);
-  try {
-    if (readFileSync(stamp, 'utf8') === sources) return;
-  } catch (error) {
-    if (error.code !== 'ENOENT') throw error;
-  }
-  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
-  const project = join(root, what === 'all' ? 'tsconfig.json' : 'tsconfig.src.json');
-  const { status } = spawnSync(process.execPath, [tsc, '-p', project, '--noEmitOnError'], { stdio: ['ignore', 2, 2] });
-  if (status !== 0) process.exit(status ?? 1);
-  mkdirSync(join(root, 'dist'), { recursive: true });
-  writeFileSync(stamp, sources);
+  if (read(stamp(what)) === stamps[what]) return;
+  await compile(what === 'all' ? 'tsconfig.json' : 'tsconfig.src.json');
+  for (const [name, text] of Object.entries(stamps)) writeWhole(stamp(name), text);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) build(process.argv[2] ?? 'src');
+if (process.argv[1] === fileURLToPath(import.meta.url)) await build(process.argv[2] ?? 'src');

@@ -262,7 +262,7 @@ if (bavail * bsize < size + SPARE_BYTES) {
   console.error(`not run: large: ${bavail * bsize} bytes are free, and ${size + SPARE_BYTES} are needed`);
   process.exit(1);
 }
-build(values.s3 ? 'all' : 'src');
+await build(values.s3 ? 'all' : 'src');
 const { ceph, settings } = values.s3 ? await startCeph(size) : {};
 const folder = await realpath(await mkdtemp(join(parent, 'weighhouse-large-')));
 // PostgreSQL never runs as root: its account must be able to pass.

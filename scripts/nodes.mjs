@@ -95,7 +95,7 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 
-build('all');
+await build('all');
 const lines = [];
 let failed = false;
 for (const major of wanted) {

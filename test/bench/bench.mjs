@@ -156,7 +156,7 @@ async function inTurn(section, client, measured) {
   return { lacking: Object.entries(lacking).flatMap(([key, why]) => (why ? [`${key}: ${why}`] : [])) };
 }
 
-build('src');
+await build('src');
 for (const section of sections.filter(({ name }) => only.includes(name))) {
   const begun = performance.now();
   const client = startClient();

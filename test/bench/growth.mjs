@@ -30,7 +30,7 @@ const { values } = parseArgs({
 const steps = values.steps.split(',').map(Number);
 const times = Number(values.times);
 
-build('src');
+await build('src');
 const { connect } = await import('../../dist/src/database/connect.js');
 const { findRunning } = await import('../../dist/src/database/embedded.js');
 const { versionOrder } = await import('../../dist/src/weights/version.js');

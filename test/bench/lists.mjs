@@ -19,7 +19,7 @@ const { values } = parseArgs({
 });
 const times = Number(values.times);
 
-build('all');
+await build('all');
 const { connect } = await import('../../dist/src/database/connect.js');
 const { listAudit } = await import('../../dist/src/metadata/audit-list.js');
 const { fillCatalog, repositoryOf } = await import('../../dist/test/support/catalog.js');

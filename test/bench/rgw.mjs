@@ -38,7 +38,7 @@ const { values, positionals } = parseArgs({
 const mib = Number(values.mib);
 const wanted = values.only.split(',');
 
-build('all');
+await build('all');
 // Otherwise the SDK tells on stderr which Node its later versions need.
 process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
 const { Ceph } = await import('../../dist/test/ceph/support/ceph.js');

@@ -144,7 +144,7 @@ function rowOf(minute, pid) {
   return row;
 }
 
-build('src');
+await build('src');
 const folder = await makeFolder();
 const registry = ours('weighhouse', ROOT, { REGISTRY_DATA_DIR: join(folder.path, 'data') }, true);
 try {

@@ -26,7 +26,7 @@ export default {
   },
 
   async run({ client, rounds, size, measured }) {
-    build('all');
+    await build('all');
     const { cephMissing, sharedCeph, stopCeph } = await import('../../../dist/test/ceph/support/ceph.js');
     const { Cluster, clusterMissing } = await import('../../../dist/test/cluster/support/cluster.js');
     const missing = cephMissing() ?? clusterMissing();

@@ -93,15 +93,16 @@ describe('the list of a long record', () => {
 
   before(async function () {
     this.timeout(300_000);
-    scene = await AuditScene.make();
-    const patient = scene.connect('statement_timeout=100000');
+    // A million rows may take longer than a request.
+    scene = await AuditScene.make({ timeout: 250 });
+    const { database } = scene;
     // Its indexes are made afterwards, as by a restore: that is four times as fast.
-    const indexes = await patient.query<{ name: string; text: string }>(
+    const indexes = await database.query<{ name: string; text: string }>(
       `select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as text from pg_index
         where indrelid = 'audit_logs'::regclass and not indisprimary`,
     );
-    for (const { name } of indexes) await patient.query(`drop index ${name}`);
-    await patient.query(
+    for (const { name } of indexes) await database.query(`drop index ${name}`);
+    await database.query(
       `insert into audit_logs (actor, actor_name, action, resource_type, resource_id, repository, details, ip_address,
                                user_agent, request_id, created_at)
        select 'key' || n % 50, 'name', (array['blob.push', 'blob.push', 'manifest.push', 'tag.delete'])[1 + n % 4],
@@ -110,14 +111,14 @@ describe('the list of a long record', () => {
          from generate_series(1, ${ROWS}) n`,
     );
     // Of one kind there are few, and all of them old.
-    await patient.query(
+    await database.query(
       `insert into audit_logs (actor, actor_name, action, resource_type, resource_id, details, ip_address, user_agent,
                                request_id, created_at)
        select 'local', 'root', 'key.create', 'key', 'k' || n, '{}', '', '', '', now() - interval '1 year'
          from generate_series(1, 200) n`,
     );
-    for (const { text } of indexes) await patient.query(text);
-    await patient.query('analyze audit_logs');
+    for (const { text } of indexes) await database.query(text);
+    await database.query('analyze audit_logs');
   });
   after(async () => await scene.dispose());
 

@@ -23,9 +23,10 @@ export class AuditScene {
     this.#pools.push(database);
   }
 
-  static async make(options: { copyOf?: TestDatabase } = {}): Promise<AuditScene> {
+  /** `timeout`: seconds that a statement may take. */
+  static async make(options: { copyOf?: TestDatabase; timeout?: number } = {}): Promise<AuditScene> {
     const place = await createDatabase(options);
-    return new AuditScene(place, connect({ url: place.url, pool: 10, timeout: 10 }));
+    return new AuditScene(place, connect({ url: place.url, pool: 10, timeout: options.timeout ?? 10 }));
   }
 
   /** Another process, with settings of the session such as `TimeZone=Asia/Kolkata`. */
