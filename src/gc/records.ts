@@ -1,4 +1,4 @@
-import type { Database, Queries } from '../database/connect.js';
+import type { Database } from '../database/connect.js';
 import type { Change, ChangeRecorder } from '../registry/changes.js';
 import type { RecordStore } from '../storage/record-store.js';
 import type { Job } from './jobs.js';
@@ -9,9 +9,10 @@ import type { Job } from './jobs.js';
  * their bytes, tags.
  */
 const BATCH = 500;
-/** A batch ends early at this many characters: manifests may be large. */
+/** A batch ends early at about this many characters, which its first row alone may pass: manifests may be large. */
 const BATCH_CHARACTERS = 16 * 1024 * 1024;
 
+/** A row of `records` with what a rebuild needs beyond it. */
 interface Due {
   readonly id: number;
   readonly kind: string;
@@ -19,7 +20,44 @@ interface Due {
   readonly digest: string | null;
   readonly tag: string | null;
   readonly at: string;
+  /** Of a blob that is there. */
+  readonly size: number | null;
+  readonly segments: readonly object[] | null;
+  /** Of a manifest that is there. */
+  readonly mediaType: string | null;
+  /** In base64. */
+  readonly payload: string | null;
+  /** How many rows are due, as far as a batch reaches. */
+  readonly due: number;
 }
+
+/**
+ * Blobs and manifests never change, so they are read late; one that is gone has its removal behind it. Measured first, so
+ * that no more is read than is written: bytes in a row, a manifest, and of other blobs a line for each few MiB.
+ */
+const DUE = `
+  with due as materialized (
+    select id, kind, repository, digest, tag, at from records order by id limit $1),
+  found as (
+    select due.*, b.size, b.body, m.repository as holder, m.media_type,
+           4 * coalesce(m.size, b.size / 16384 + coalesce((
+             select octet_length(s.bytes) from segments s where s.body = b.body and s.position = 1), 0), 0) / 3 as characters
+      from due
+      left join lateral (select size, body from blobs where due.kind = 'blob' and digest = due.digest limit 1) b on true
+      left join lateral (
+        select repository, media_type, size from manifests
+         where due.kind = 'manifest' and repository = (select id from repositories where name = due.repository)
+           and digest = due.digest limit 1) m on true),
+  placed as (
+    select *, sum(characters) over (order by id rows between unbounded preceding and 1 preceding) as before from found)
+  select id, kind, repository, digest, tag, at, size, media_type as "mediaType",
+         (select json_agg(json_build_object('key', s.key, 'length', s.length, 'objectSize', s.object_size,
+                                            'bytes', translate(encode(s.bytes, 'base64'), E'\\n', '')) order by s.position)
+            from segments s where s.body = placed.body and s.position is not null) as segments,
+         (select translate(encode(m.payload, 'base64'), E'\\n', '') from manifests m
+           where m.repository = holder and m.digest = placed.digest) as payload,
+         (select count(*)::int from due) as due
+    from placed where coalesce(before, 0) < $2 order by id`;
 
 /** Notes each change, for the job. */
 export const recordChanges: ChangeRecorder = (change) => ({
@@ -68,41 +106,16 @@ export function recordsJob(database: Database, store: RecordStore, everyMs: numb
 }
 
 async function writeBatch(database: Database, store: RecordStore): Promise<boolean> {
-  const due = await database.query<Due>(
-    'select id, kind, repository, digest, tag, at from records order by id limit $1',
-    [BATCH],
-  );
+  const due = await database.query<Due>(DUE, [BATCH, BATCH_CHARACTERS]);
   const [first] = due;
   if (!first) return false;
-  const lines: string[] = [];
-  for (let length = 0; lines.length < due.length && length < BATCH_CHARACTERS; length += lines.at(-1)?.length ?? 0) {
-    const row = due[lines.length];
-    lines.push(JSON.stringify({ ...row, ...(row && (await contentOf(database, row))) }));
-  }
-  await store.putRecords(first.id, `${lines.join('\n')}\n`);
-  await database.query('delete from records where id = any($1::bigint[])', [
-    due.slice(0, lines.length).map((row) => row.id),
-  ]);
-  return lines.length < due.length || due.length === BATCH;
+  await store.putRecords(first.id, due.map((row) => `${JSON.stringify(lineOf(row))}\n`).join(''));
+  await database.query('delete from records where id = any($1::bigint[])', [due.map((row) => row.id)]);
+  return due.length < first.due || due.length === BATCH;
 }
 
-/** What a rebuild needs beyond the row: read now, as blobs and manifests never change; gone means that a removal follows. */
-async function contentOf(queries: Queries, row: Due): Promise<object> {
-  if (row.kind === 'blob') {
-    const [blob] = await queries.query(
-      `select b.size, (select json_agg(json_build_object('key', s.key, 'length', s.length, 'objectSize', s.object_size, 'bytes', translate(encode(s.bytes, 'base64'), E'\\n', '')) order by s.position)
-          from segments s where s.body = b.body and s.position is not null) as segments from blobs b where b.digest = $1`,
-      [row.digest],
-    );
-    return blob ?? { gone: true };
-  }
-  if (row.kind === 'manifest') {
-    const [manifest] = await queries.query<{ mediaType: string; payload: Buffer }>(
-      `select m.media_type as "mediaType", m.payload from repositories r join manifests m on m.repository = r.id
-        where r.name = $1 and m.digest = $2`,
-      [row.repository, row.digest],
-    );
-    return manifest ? { mediaType: manifest.mediaType, payload: manifest.payload.toString('base64') } : { gone: true };
-  }
-  return {};
+function lineOf({ size, segments, mediaType, payload, due: _due, ...row }: Due): object {
+  if (row.kind === 'blob') return { ...row, ...(size === null ? { gone: true } : { size, segments }) };
+  if (row.kind === 'manifest') return { ...row, ...(mediaType === null ? { gone: true } : { mediaType, payload }) };
+  return row;
 }

@@ -16,7 +16,7 @@ interface Line {
   digest: string | null;
   tag: string | null;
   size?: number;
-  segments?: { key: string; length: number }[];
+  segments?: { key: string; length: number; bytes?: string }[];
   payload?: string;
   mediaType?: string;
   gone?: boolean;
@@ -52,6 +52,18 @@ describe('the records beside the bytes', () => {
     const id = await rooms.registry.uploads.create(NAME, 'sha256', ACTOR);
     await rooms.registry.uploads.finish({ id, repository: NAME, actor: ACTOR }, digest, bodyOf([bytes]));
     return digest;
+  }
+
+  /** A manifest of about so many bytes, under a tag. */
+  async function pushManifest(size: number) {
+    const mediaType = 'application/vnd.oci.image.index.v1+json';
+    const payload = Buffer.from(
+      JSON.stringify({ schemaVersion: 2, mediaType, manifests: [], annotations: { padding: 'x'.repeat(size) } }),
+    );
+    const digest = digestOf('sha256', payload);
+    const manifest = parseManifest(payload, undefined, { ...LIMITS, maxBytes: 5_000_000 });
+    await rooms.registry.manifests.put({ repository: NAME, digest, payload, manifest, tags: [parseTag('t')] }, ACTOR);
+    return { digest, payload };
   }
 
   it('hold all that a lost database is rebuilt from, in the order of the changes', async () => {
@@ -101,6 +113,50 @@ describe('the records beside the bytes', () => {
     const lines = await written();
     expect(lines.map((line) => line.kind)).to.deep.equal(['blob', 'link', 'unlink']);
     expect(lines[0]?.gone).to.equal(true);
+  });
+
+  it('say of a manifest that is gone that it is gone', async () => {
+    const { digest } = await pushManifest(100);
+    await rooms.registry.manifests.remove(NAME, digest, ACTOR);
+    const lines = await written();
+    expect(lines.map(({ kind, gone }) => `${kind} ${gone}`)).to.deep.equal([
+      'manifest true',
+      'tag undefined',
+      'tag-removed undefined',
+      'manifest-removed undefined',
+    ]);
+  });
+
+  it('are written in files of a bounded size, each in its turn, and each manifest whole', async () => {
+    const pushed = [];
+    for (let index = 0; index < 6; index++) pushed.push(await pushManifest(4 * 1024 * 1024 - index));
+    const files: Line[][] = [];
+    const records = {
+      putRecords: async (_order: number, text: string) => {
+        const lines = text.trimEnd().split('\n');
+        files.push(lines.map((line) => JSON.parse(line) as Line));
+      },
+      listRecords: () => {
+        throw new Error('not here');
+      },
+    };
+    const job = recordsJob(rooms.database, records, 1000);
+    for (const isMore of [true, true, false, false]) expect(await job.run()).to.equal(isMore);
+    expect(files.map((lines) => lines.filter(({ kind }) => kind === 'manifest').length)).to.deep.equal([3, 3, 0]);
+    const payloads = files.flat().flatMap(({ payload }) => (payload ? [Buffer.from(payload, 'base64')] : []));
+    expect(payloads.map((payload) => digestOf('sha256', payload))).to.deep.equal(pushed.map(({ digest }) => digest));
+  });
+
+  it('have the bytes of a blob that lie in its row, and count them', async () => {
+    const bytes = Buffer.alloc(60_000, 'weights');
+    const digest = await push(bytes);
+    await rooms.database.query(
+      'update segments set bytes = $1 where body = (select body from blobs where digest = $2)',
+      [bytes, digest],
+    );
+    const [blob] = await written();
+    const [segment] = blob?.segments ?? [];
+    expect(segment?.bytes).to.equal(bytes.toString('base64'));
   });
 
   it('are written again, not lost, when a process dies between writing them down and saying so', async () => {
