@@ -15,6 +15,7 @@ import { parseArgs } from 'node:util';
 import { build } from '../../bin/build.js';
 import { sections } from './sections/all.mjs';
 import { startClient } from './support/client.mjs';
+import { FullMemory } from './support/full-memory.mjs';
 import { distribution, dockerRegistry, missing, nginx } from './support/peers.mjs';
 import { watched } from './support/processes.mjs';
 import { makeFolder, ours } from './support/registries.mjs';
@@ -60,11 +61,16 @@ const who = list('who', Object.keys(makers));
 const rounds = Number(values.rounds);
 const size = Number(values.size);
 
+await build('src');
+const pages = await makeFolder();
+const fullMemory = new FullMemory(pages.path);
+
 /** What runs now, to be ended when this is broken off. */
 let running;
 for (const signal of ['SIGINT', 'SIGTERM'])
   process.once(signal, async () => {
     await running?.break();
+    await pages.remove();
     process.exit(1);
   });
 
@@ -94,8 +100,11 @@ class Turn {
           result,
           used: used.server,
         })),
-      // Nobody's pages are written while another is measured.
-      settle: async () => spawnSync('sync'),
+      settle: async () => {
+        // Nobody's pages are written while another is measured.
+        spawnSync('sync');
+        fullMemory.fill();
+      },
     };
     try {
       if (section.startsItself) return { name: registry.name, figures: await section.measure(context) };
@@ -156,27 +165,31 @@ async function inTurn(section, client, measured) {
   return { lacking: Object.entries(lacking).flatMap(([key, why]) => (why ? [`${key}: ${why}`] : [])) };
 }
 
-await build('src');
-for (const section of sections.filter(({ name }) => only.includes(name))) {
-  const begun = performance.now();
-  const client = startClient();
-  const measured = [];
-  try {
-    const where = section.places ? ` --on ${on} --who ${who}` : '';
-    const options = `npm run bench -- --only ${section.name} --rounds ${rounds} --size ${size}${where}`;
-    const outcome = section.run
-      ? await section.run({ client, rounds, size, measured })
-      : await inTurn(section, client, measured);
-    const text = renderSection(section, options, { measured, ...outcome });
-    console.log(`\n${text}`);
-    if (!values.dry)
-      keepSection(
-        sections.map(({ name }) => name),
-        section.name,
-        text,
-      );
-  } finally {
-    client.stop();
+try {
+  for (const section of sections.filter(({ name }) => only.includes(name))) {
+    const begun = performance.now();
+    const client = startClient();
+    const measured = [];
+    try {
+      const where = section.places ? ` --on ${on} --who ${who}` : '';
+      const options = `npm run bench -- --only ${section.name} --rounds ${rounds} --size ${size}${where}`;
+      const outcome = section.run
+        ? await section.run({ client, rounds, size, measured })
+        : await inTurn(section, client, measured);
+      const text = renderSection(section, options, { measured, ...outcome });
+      console.log(`\n${text}`);
+      if (!values.dry)
+        keepSection(
+          sections.map(({ name }) => name),
+          section.name,
+          text,
+        );
+    } finally {
+      client.stop();
+    }
+    console.log(`${section.name}: ${Math.round((performance.now() - begun) / 1000)} s`);
   }
-  console.log(`${section.name}: ${Math.round((performance.now() - begun) / 1000)} s`);
+} finally {
+  fullMemory.close();
+  await pages.remove();
 }
