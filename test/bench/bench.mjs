@@ -65,11 +65,13 @@ await build('src');
 const pages = await makeFolder();
 const fullMemory = new FullMemory(pages.path);
 
-/** What runs now, to be ended when this is broken off. */
+/** What runs now, and all whose folders are kept meanwhile, to be ended when this is broken off. */
 let running;
+let turns = [];
 for (const signal of ['SIGINT', 'SIGTERM'])
   process.once(signal, async () => {
-    await running?.break();
+    await running?.registry.stop();
+    for (const turn of turns) await turn.end();
     await pages.remove();
     process.exit(1);
   });
@@ -120,11 +122,6 @@ class Turn {
     }
   }
 
-  async break() {
-    await this.registry.stop();
-    await this.end();
-  }
-
   async end() {
     await this.folder?.remove();
     this.folder = undefined;
@@ -146,7 +143,7 @@ async function inTurn(section, client, measured) {
   const keys = section.who.filter((key) => who.includes(key) && !lacking[key]);
   if (section.needs?.some((key) => lacking[key])) keys.length = 0;
   for (const place of section.places.filter((one) => on.includes(one))) {
-    const turns = keys.map((key) => new Turn(section, place, key));
+    turns = keys.map((key) => new Turn(section, place, key));
     try {
       for (let round = 1; round <= rounds; round++) {
         const first = (round - 1) % turns.length;
