@@ -134,7 +134,8 @@ create table manifests (
   size bigint not null,
   payload bytea not null,
   annotations json,
-  created_at timestamp with time zone default now() not null
+  created_at timestamp with time zone default now() not null,
+  condemned_at timestamp with time zone
 );
 
 create table models (
@@ -213,7 +214,8 @@ create table repositories (
 create table repository_blobs (
   repository bigint not null,
   digest text collate "C" not null,
-  linked_at timestamp with time zone default now() not null
+  linked_at timestamp with time zone default now() not null,
+  condemned_at timestamp with time zone
 );
 
 create table reviews (
@@ -221,7 +223,9 @@ create table reviews (
   kind text not null,
   repository bigint,
   digest text collate "C" not null,
-  not_before timestamp with time zone default now() not null
+  not_before timestamp with time zone default now() not null,
+  queued_at timestamp with time zone default now() not null,
+  orphaned boolean default false not null
 );
 
 create table segments (
@@ -472,6 +476,7 @@ CREATE INDEX releases_updated ON public.releases USING btree (updated_at, id);
 CREATE INDEX releases_version ON public.releases USING btree (version_order, id);
 CREATE INDEX removals_due ON public.removals USING btree (not_before);
 CREATE INDEX repository_blobs_digest ON public.repository_blobs USING btree (digest, repository);
+CREATE INDEX reviews_due ON public.reviews USING btree (not_before, id);
 CREATE INDEX sessions_expiry ON public.sessions USING btree (expires_at);
 CREATE INDEX sessions_of_key ON public.sessions USING btree (key_prefix, created_at, id);
 CREATE INDEX tag_events_tag ON public.tag_events USING btree (repository, name, id);

@@ -56,6 +56,10 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   const config = values as Values;
   if (Boolean(config.tlsCert) !== Boolean(config.tlsKey))
     faults.push(`${config.tlsCert ? 'REGISTRY_TLS_KEY' : 'REGISTRY_TLS_CERT'} is missing: HTTPS needs both files`);
+  if (config.collectGrace < config.uploadLifetime)
+    faults.push(
+      'REGISTRY_COLLECT_GRACE must not be less than REGISTRY_UPLOAD_LIFETIME: a blob has to outlive the push that brought it',
+    );
   if (config.storage === 's3') faults.push(...faultsOfS3(config));
   else if (Number.isFinite(config.redirect)) faults.push('REGISTRY_REDIRECT needs REGISTRY_STORAGE=s3');
   if (faults.length > 0) throw new ConfigError(faults);

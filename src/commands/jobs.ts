@@ -2,14 +2,20 @@ import { sessionsJob } from '../auth/sessions.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 import { abandonedJob, compactionJob } from '../gc/compaction.js';
+import { type CollectorObserver, type CollectorOptions, collectorJob } from '../gc/collector.js';
+import { collectorWalkJob } from '../gc/collector-walk.js';
 import { expiryJob, revokedJob } from '../gc/expiry.js';
 import type { Job } from '../gc/jobs.js';
 import { orphansJob } from '../gc/orphans.js';
-import { recordsJob } from '../gc/records.js';
+import { recordChanges, recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
 import type { RewriteObserver, RewriterOptions } from '../gc/rewriter.js';
 import { straysJob } from '../gc/strays.js';
 import type { Log } from '../log.js';
+import { auditChanges } from '../metadata/audit.js';
+import { followChanges } from '../metadata/follow.js';
+import { PINNED } from '../metadata/pins.js';
+import { recordBy } from '../registry/changes.js';
 import { factsJob } from '../metadata/facts-job.js';
 import { answersJob } from '../metadata/idempotency.js';
 import { sealJob } from '../metadata/seals.js';
@@ -21,14 +27,17 @@ import { isUploading, type SegmentStore } from '../storage/segment-store.js';
 /** So fast is written anew what a gateway has died over where compaction is off, and nobody has said how fast: bytes a second. */
 const LEFTOVER_RATE = 32 * 1024 * 1024;
 
-/** Everything that runs in the background. `observer` is told of what is written anew. */
+/** A manifest that was condemned is unseen for so long at most: nobody takes longer from a HEAD of it to the index that lists it. */
+const MANIFEST_GRACE_SECONDS = 24 * 60 * 60;
+
+/** Everything that runs in the background. `observers` are told of what is written anew and what is collected. */
 export function jobsOf(
   config: Config,
   database: Database,
   store: SegmentStore,
   records: RecordStore,
   log: Log,
-  observer: RewriteObserver,
+  observers: { readonly compaction: RewriteObserver; readonly collector: CollectorObserver },
 ): Job[] {
   const everyMs = config.jobInterval * 1000;
   const pause = () => undefined;
@@ -37,13 +46,20 @@ export function jobsOf(
     database,
     log,
     pause,
-    observer,
+    observer: observers.compaction,
     bytesPerSecond: config.compactionRate || LEFTOVER_RATE,
     readGraceSeconds: config.readGrace,
   };
   return [
     expiryJob(database, everyMs),
     revokedJob(database, everyMs),
+    collectorJob(collectorOptions(config, database, log, observers.collector)),
+    collectorWalkJob({
+      database,
+      everyMs: config.collectWalkInterval * 1000,
+      graceSeconds: config.collectGrace,
+      pinned: PINNED,
+    }),
     removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay }),
     recordsJob(database, records, config.recordInterval * 1000),
     factsJob(database, blobs, everyMs),
@@ -66,6 +82,30 @@ export function jobsOf(
           }),
         ]),
   ];
+}
+
+/** What the collector of this configuration is made of. */
+export function collectorOptions(
+  config: Config,
+  database: Database,
+  log: Log,
+  observer: CollectorObserver,
+): CollectorOptions {
+  return {
+    database,
+    log,
+    pause: () => undefined,
+    observers: [followChanges, recordBy(recordChanges, auditChanges)],
+    observer,
+    everyMs: config.collectInterval * 1000,
+    graceSeconds: config.collectGrace,
+    manifestGraceSeconds: Math.min(config.collectGrace, MANIFEST_GRACE_SECONDS),
+    readGraceSeconds: config.readGrace,
+    pinned: PINNED,
+    untaggedSeconds: () => (Number.isFinite(config.untaggedAge) ? config.untaggedAge : undefined),
+    objectsPerSecond: config.collectRate,
+    bytesPerSecond: config.collectBytesRate,
+  };
 }
 
 /** Whether health does not suffer from so many bytes more; of a bucket nobody can tell. */

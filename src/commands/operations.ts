@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { Config } from '../config.js';
+import type { CollectorObserver } from '../gc/collector.js';
 import type { RewriteObserver } from '../gc/rewriter.js';
 import { connect, type Database } from '../database/connect.js';
 import { Connections } from '../http/connections.js';
@@ -12,6 +13,7 @@ import type { SegmentStore } from '../storage/segment-store.js';
 import { databaseCheck, diskCheck, Health, storageCheck } from './health.js';
 import { addressError } from './listen-address.js';
 import { GatheredMetrics } from './metrics-gathered.js';
+import { collectorMetrics } from './metrics-collector.js';
 import { compactionMetrics } from './metrics-compaction.js';
 import { nodeMetrics } from './metrics-node.js';
 import { readVersion } from './version.js';
@@ -30,6 +32,8 @@ export class Operations {
   readonly #metrics: GatheredMetrics;
   /** Counts what compaction does, where this node runs it. */
   readonly compaction: RewriteObserver;
+  /** Counts what the collector does, where this node runs it. */
+  readonly collector: CollectorObserver;
   #connections: Connections | undefined;
   #database: Database | undefined;
   #room: Room | undefined;
@@ -42,6 +46,7 @@ export class Operations {
     this.#health = health;
     this.#metrics = new GatheredMetrics(config.workers, { 'health of the node': () => health.report() });
     this.compaction = compactionMetrics(this.#metrics.registry);
+    this.collector = collectorMetrics(this.#metrics.registry);
     nodeMetrics(this.#metrics.registry, {
       version,
       health,

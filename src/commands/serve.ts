@@ -120,7 +120,7 @@ async function start(
 
   const listener = listen(url, log);
   started.add('the listening connection', () => listener.close());
-  const jobs = new Jobs(jobsOf(config, database, store, records, log, operations.compaction), listener, log);
+  const jobs = new Jobs(jobsOf(config, database, store, records, log, operations), listener, log);
   started.add('the jobs', () => jobs.stop(), JOBS_MS);
   // Once more: now they have to end before what they use.
   started.add('the workers', () => workers.stop());

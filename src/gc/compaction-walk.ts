@@ -44,7 +44,7 @@ export class CompactionWalk {
     const [page] = await this.#queries.query<{ last: string | null; found: Scattered[] }>(
       `with page as materialized (
          select digest, size, body from blobs
-          where digest > $1 and condemned_at is null and quarantined_at is null order by digest limit $2),
+          where digest > $1 and quarantined_at is null order by digest limit $2),
        found as (
          select digest, size, body from page p where size >= greatest($3::bigint, 1)
             and (select count(*) <> 1 or bool_or(s.object_size is distinct from s.length)

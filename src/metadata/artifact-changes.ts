@@ -2,6 +2,7 @@ import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { removeManifest } from '../registry/manifest-rows.js';
+import { reviewBlobs, reviveLinks } from '../registry/reviews.js';
 import { formatOf } from '../weights/format.js';
 import { type Artifact, type ArtifactPlace, getArtifact } from './artifacts.js';
 import { attachFile } from './attach.js';
@@ -46,14 +47,15 @@ export async function createArtifact(transaction: Queries, caller: Caller, input
   return artifact;
 }
 
-/** Holds a blob in the repository until the transaction ends. @returns its size in bytes. @throws 'Invalid' */
+/** Holds a blob in the repository until the transaction ends; revives one that is condemned. @returns its size in bytes. @throws 'Invalid' */
 async function holdBlob(transaction: Queries, model: FollowedModel, digest: Digest): Promise<number> {
-  const [row] = await transaction.query<{ size: number }>(
-    `select b.size from repository_blobs l join blobs b on b.digest = l.digest
-      where l.repository = $1 and l.digest = $2 and b.condemned_at is null and b.quarantined_at is null for key share of l, b`,
+  const [row] = await transaction.query<{ size: number; condemned: boolean }>(
+    `select b.size, l.condemned_at is not null as condemned from repository_blobs l join blobs b on b.digest = l.digest
+      where l.repository = $1 and l.digest = $2 and b.quarantined_at is null for key share of l`,
     [model.repository_id, digest],
   );
   if (!row) throw noBlob();
+  if (row.condemned) await reviveLinks(transaction, model.repository_id, [digest]);
   return row.size;
 }
 
@@ -167,10 +169,11 @@ export async function removeArtifact(transaction: Queries, caller: Caller, id: s
   caller.expect(before);
   if (place.manifest !== null) await detach(transaction, caller, before, place.repository, place.manifest);
   else if (place.release_status === 'draft') {
-    await transaction.query('delete from artifacts where id = $1', [id]);
-    await transaction.query(`insert into reviews (kind, digest) values ('blob', $1) on conflict do nothing`, [
-      before.digest,
-    ]);
+    const [gone] = await transaction.query<{ repository: number | null }>(
+      'delete from artifacts where id = $1 returning repository',
+      [id],
+    );
+    if (gone?.repository) await reviewBlobs(transaction, gone.repository, [before.digest]);
     await touchDraft(transaction, before.release_id);
   } else
     throw conflict('A file of a published release is part of its manifest', [

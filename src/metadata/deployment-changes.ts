@@ -2,6 +2,7 @@ import { isFailure } from '../errors.js';
 import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
+import { holdManifests } from '../registry/reviews.js';
 import { writeAudit } from './audit.js';
 import { conflict, invalidField, notFound } from './failures.js';
 import { type Deployment, type DeploymentStatus, getDeployment, getWithRepository } from './deployments.js';
@@ -192,12 +193,10 @@ async function checkThere(transaction: Queries, caller: Caller, deployment: Depl
 
 /** Whether a manifest can still be pulled; it stays until the transaction ends. */
 async function isThere(transaction: Queries, model: string, digest: Digest): Promise<boolean> {
-  const rows = await transaction.query(
-    `select from manifests f join models m on m.repository_id = f.repository where m.id = $1 and f.digest = $2
-        for key share of f`,
-    [model, digest],
-  );
-  return rows.length > 0;
+  const [row] = await transaction.query<{ repository_id: number }>('select repository_id from models where id = $1', [
+    model,
+  ]);
+  return row !== undefined && (await holdManifests(transaction, row.repository_id, [digest])).length > 0;
 }
 
 /** @returns the id of the deployment that was active, if there was one. */

@@ -16,6 +16,7 @@ import { readBody, SEGMENTS_JSON, type Segment, wholeObject } from './bodies.js'
 import { type Actor, announce, type ChangeObserver } from './changes.js';
 import { outlast, Remembered } from './remembered.js';
 import { ensureRepository } from './repositories.js';
+import { reviewBlobs } from './reviews.js';
 
 /** A blob as a repository shows it. */
 export interface Blob {
@@ -69,9 +70,10 @@ export class Blobs {
       `select k.n, f.size from unnest($1::text[], $2::text[]) with ordinality as k (repository, digest, n)
         cross join lateral (
           select b.size from blobs b
-           where b.digest = k.digest and b.condemned_at is null and b.quarantined_at is null and exists (
+           where b.digest = k.digest and b.quarantined_at is null and exists (
              select from repository_blobs l
-              where l.repository = (select id from repositories where name = k.repository) and l.digest = k.digest) limit 1) f`,
+              where l.repository = (select id from repositories where name = k.repository) and l.digest = k.digest
+                and l.condemned_at is null) limit 1) f`,
     );
   }
 
@@ -115,7 +117,7 @@ export class Blobs {
     const [row] = await this.#options.database.query<BlobRow>(
       `select b.size, b.quarantined_at is not null as quarantined, ${SEGMENTS_JSON} as segments
          from repositories r join repository_blobs l on l.repository = r.id join blobs b on b.digest = l.digest
-        where r.name = $1 and l.digest = $2 and b.condemned_at is null`,
+        where r.name = $1 and l.digest = $2 and l.condemned_at is null`,
       [repository, digest],
     );
     if (!row) throw unknownBlob(digest);
@@ -205,7 +207,7 @@ export class Blobs {
       const id = await ensureRepository(transaction, repository);
       await transaction.query(
         `insert into repository_blobs (repository, digest) values ($1, $2)
-         on conflict (repository, digest) do update set linked_at = now()`,
+         on conflict (repository, digest) do update set linked_at = now(), condemned_at = null`,
         [id, digest],
       );
       await announce(
@@ -224,40 +226,41 @@ export class Blobs {
    */
   async remove(repository: RepositoryName, digest: Digest, actor: Actor): Promise<void> {
     await this.#options.database.transaction(async (transaction) => {
-      const rows = await unlink(transaction, repository, digest);
-      if (rows.length === 0) throw unknownBlob(digest);
-      await transaction.query(`insert into reviews (kind, digest) values ('blob', $1) on conflict do nothing`, [
-        digest,
-      ]);
+      const [link] = await unlink(transaction, repository, digest);
+      if (!link) throw unknownBlob(digest);
+      await reviewBlobs(transaction, link.repository, [digest]);
       await announce(this.#options.observers, { kind: 'blob-removed', repository, digest }, actor, transaction);
     });
   }
 }
 
-/** Locks the blob's row, as commit and the collector do, so that it stays while it is linked once more. */
+/** Where a blob can be seen. Locks its row, as commit and the collector do, so that it stays while it is linked once more. */
 async function lockSources(
   transaction: Queries,
   digest: Digest,
   from: RepositoryName | undefined,
 ): Promise<RepositoryName[]> {
-  const live = await transaction.query(
-    'select from blobs where digest = $1 and condemned_at is null and quarantined_at is null for share',
-    [digest],
-  );
+  const live = await transaction.query('select from blobs where digest = $1 and quarantined_at is null for share', [
+    digest,
+  ]);
   if (live.length === 0) return [];
   const rows = await transaction.query<{ name: RepositoryName }>(
     `select r.name from repository_blobs l join repositories r on r.id = l.repository
-      where l.digest = $1 and ($2::text is null or r.name = $2) order by l.linked_at limit $3`,
+      where l.digest = $1 and l.condemned_at is null and ($2::text is null or r.name = $2) order by l.linked_at limit $3`,
     [digest, from ?? null, MAX_MOUNT_SOURCES],
   );
   return rows.map((row) => row.name);
 }
 
-async function unlink(transaction: Queries, repository: RepositoryName, digest: Digest): Promise<object[]> {
+async function unlink(
+  transaction: Queries,
+  repository: RepositoryName,
+  digest: Digest,
+): Promise<{ repository: number }[]> {
   try {
     outlast(transaction);
     return await transaction.query(
-      'delete from repository_blobs l using repositories r where r.id = l.repository and r.name = $1 and l.digest = $2 returning l.digest',
+      'delete from repository_blobs l using repositories r where r.id = l.repository and r.name = $1 and l.digest = $2 returning l.repository',
       [repository, digest],
     );
   } catch (error) {

@@ -1,11 +1,12 @@
 import { brokenConstraint, type Queries } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
 import type { Digest } from '../oci/digest.js';
-import type { Manifest, ManifestReference } from '../oci/manifest.js';
+import type { Manifest } from '../oci/manifest.js';
 import type { Reference, RepositoryName, Tag } from '../oci/name.js';
 import type { Actor, MovedTag } from './changes.js';
 import { outlast } from './remembered.js';
 import { ensureRepository } from './repositories.js';
+import { holdManifests, QUEUED_ANEW, reviveLinks } from './reviews.js';
 import { setTagsParts } from './tag-rows.js';
 
 /** What a PUT of a manifest brings. */
@@ -40,13 +41,27 @@ export async function putManifest(
   actor: Actor,
   alone = false,
 ): Promise<MovedTag[]> {
-  const required = push.manifest.references.filter(mustBeThere).map((reference) => reference.digest);
-  let blobs = alone ? [] : await lockBlobs(transaction, push.repository, required);
+  const named = push.manifest.references.filter(({ kind }) => kind !== 'subject' && kind !== 'manifest');
+  const digests = named.map((reference) => reference.digest);
+  let blobs = alone ? [] : await lockBlobs(transaction, push.repository, digests);
   const id =
     blobs[0]?.repository ?? (await ensureRepository(transaction, push.repository, alone ? 'update' : 'key share'));
-  if (blobs.length === 0) blobs = await lockBlobs(transaction, push.repository, required);
-  await requireBlobs(transaction, required, blobs);
-  return await insertManifest(transaction, id, push, actor);
+  if (blobs.length === 0) blobs = await lockBlobs(transaction, push.repository, digests);
+  const there = new Set(blobs.map(({ digest }) => digest));
+  const required = named.filter((reference) => reference.required).map((reference) => reference.digest);
+  requireBlobs(required, there);
+  await reviveLinks(
+    transaction,
+    id,
+    blobs.filter(({ condemned }) => condemned).map(({ digest }) => digest),
+  );
+  const listed = push.manifest.references.filter(({ kind }) => kind === 'manifest');
+  await holdManifests(
+    transaction,
+    id,
+    listed.map((reference) => reference.digest),
+  );
+  return await insertManifest(transaction, id, push, there, actor);
 }
 
 /** Whether a DELETE of the same manifest or of one of its blobs came in between: another attempt sees what is there now. */
@@ -82,8 +97,15 @@ export async function removeManifest(
   await transaction.query(
     `with named as (delete from manifest_references where repository = $1 and manifest = $2 returning digest, kind)
      insert into reviews (kind, repository, digest)
-     select case when kind = 'manifest' then 'manifest' else 'blob' end, case when kind = 'manifest' then $1::bigint end, digest
-       from named order by 1, 3 on conflict do nothing`,
+     select distinct case when kind = 'manifest' then 'manifest' else 'blob' end, $1::bigint, digest
+       from named order by 1, 3 ${QUEUED_ANEW}`,
+    [row.id, digest],
+  );
+  // What refers to it goes with it, if it is not put again by then.
+  await transaction.query(
+    `insert into reviews (kind, repository, digest, orphaned)
+     select 'manifest', repository, digest, true from manifests where repository = $1 and subject = $2 order by digest
+     ${QUEUED_ANEW}, orphaned = true`,
     [row.id, digest],
   );
   await transaction.query('delete from manifests where repository = $1 and digest = $2', [row.id, digest]);
@@ -94,11 +116,6 @@ export function unknownManifest(reference: Reference): RegistryError {
   return new RegistryError('ManifestUnknown', 'no such manifest in this repository', { detail: { ...reference } });
 }
 
-/** An index may come before what it lists. */
-function mustBeThere(reference: ManifestReference): boolean {
-  return reference.required && reference.kind !== 'manifest';
-}
-
 interface LockedBlob {
   /** The repository's id. */
   readonly repository: number;
@@ -107,35 +124,26 @@ interface LockedBlob {
 }
 
 /**
- * Locks the repository and the blobs that must be in it, in one order, against removal and against being condemned (which
- * wants the row FOR UPDATE). @returns those that are there.
+ * Locks the repository and the blobs that are in it, in one order, against removal and against being condemned (which wants
+ * the link FOR UPDATE). An index may come before what it lists, but no manifest before its blobs. @returns those that are there.
  */
 async function lockBlobs(
   transaction: Queries,
   repository: RepositoryName,
-  required: readonly Digest[],
+  digests: readonly Digest[],
 ): Promise<LockedBlob[]> {
-  if (required.length === 0) return [];
+  if (digests.length === 0) return [];
   return await transaction.query<LockedBlob>(
     `with known as materialized (select id from repositories where name = $1 for key share)
-     select l.repository, l.digest, b.condemned_at is not null as condemned
-       from repository_blobs l join blobs b on b.digest = l.digest
-      where l.repository = (select id from known) and l.digest = any($2::text[]) order by l.digest for key share of l, b`,
-    [repository, required],
+     select l.repository, l.digest, l.condemned_at is not null as condemned from repository_blobs l
+      where l.repository = (select id from known) and l.digest = any($2::text[]) order by l.digest for key share of l`,
+    [repository, digests],
   );
 }
 
-/**
- * Revives those that are condemned.
- * @throws 'ManifestBlobUnknown', naming those that are not there.
- */
-async function requireBlobs(
-  transaction: Queries,
-  required: readonly Digest[],
-  rows: readonly LockedBlob[],
-): Promise<void> {
-  const found = new Set(rows.map((row) => row.digest));
-  const missing = [...new Set(required)].filter((digest) => !found.has(digest));
+/** @throws 'ManifestBlobUnknown', naming those that are not there. */
+function requireBlobs(required: readonly Digest[], there: ReadonlySet<Digest>): void {
+  const missing = [...new Set(required)].filter((digest) => !there.has(digest));
   if (missing.length > 0) {
     throw new RegistryError(
       'ManifestBlobUnknown',
@@ -145,9 +153,6 @@ async function requireBlobs(
       },
     );
   }
-  if (rows.some((row) => row.condemned)) {
-    await transaction.query('update blobs set condemned_at = null where digest = any($1::text[])', [required]);
-  }
 }
 
 /** Stores the manifest and what it names, then sets its tags. @returns those that are new or moved. */
@@ -155,6 +160,7 @@ async function insertManifest(
   transaction: Queries,
   repository: number,
   push: ManifestPush,
+  blobs: ReadonlySet<Digest>,
   actor: Actor,
 ): Promise<MovedTag[]> {
   const { digest, payload, manifest, tags } = push;
@@ -163,13 +169,18 @@ async function insertManifest(
     `with stored as (
        insert into manifests (repository, digest, media_type, artifact_type, subject, size, payload, annotations)
        values ($1, $2, $5, $6, $7, $8, $9, $10)
-       on conflict (repository, digest) do update set media_type = excluded.media_type where manifests.media_type <> excluded.media_type
+       on conflict (repository, digest) do update set media_type = excluded.media_type, condemned_at = null
+        where manifests.media_type <> excluded.media_type or manifests.condemned_at is not null
        returning xmax <> 0 as retyped),
      named as (
        insert into manifest_references (repository, manifest, digest, kind, media_type, size, blob)
-       select $1, $2, r.digest, r.kind, r.media_type, r.size, case when r.required then r.digest end
-         from unnest($11::text[], $12::text[], $13::text[], $14::bigint[], $15::boolean[]) as r (digest, kind, media_type, size, required)
+       select $1, $2, r.digest, r.kind, r.media_type, r.size, case when r.is_blob then r.digest end
+         from unnest($11::text[], $12::text[], $13::text[], $14::bigint[], $15::boolean[]) as r (digest, kind, media_type, size, is_blob)
        on conflict do nothing),
+     -- Whoever was told 201 has the whole wait before it.
+     renewed as (update reviews set queued_at = now(), not_before = now(), orphaned = false where kind = 'manifest' and repository = $1 and digest = $2),
+     -- What refers to it need not go any more.
+     revived as (update manifests set condemned_at = null where repository = $1 and subject = $2 and condemned_at is not null),
      ${setTagsParts('stored')}
      select coalesce((select json_agg(json_build_object('tag', name, 'previous', previous) order by name) from moved), '[]') as moved,
             exists (select from stored where retyped) as retyped`,
@@ -188,7 +199,7 @@ async function insertManifest(
       named.map((reference) => reference.kind),
       named.map((reference) => reference.mediaType),
       named.map((reference) => reference.size),
-      named.map(mustBeThere),
+      named.map(({ kind, digest }) => kind !== 'manifest' && blobs.has(digest)),
     ],
   );
   const { moved, retyped } = pushed ?? { moved: [], retyped: false };

@@ -53,7 +53,8 @@ function lookUps<Row extends StoredManifest>(database: Database, more: '' | ', m
       `select k.n, f.* from unnest($1::text[], $2::text[]) with ordinality as k (repository, reference, n)
         cross join lateral (
           select m.digest, m.media_type as "mediaType", m.size${more} from manifests m
-           where m.repository = (select id from repositories where name = k.repository) and m.digest = ${digest} limit 1) f`,
+           where m.repository = (select id from repositories where name = k.repository) and m.digest = ${digest}
+             and m.condemned_at is null limit 1) f`,
     );
   return {
     byTag: by(

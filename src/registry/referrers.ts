@@ -35,7 +35,7 @@ export async function listReferrers(
               (sum($5 + coalesce(octet_length(m.annotations::text), 0)) over w)::bigint as before
          from (select m.digest, m.media_type, m.size, m.artifact_type, m.annotations
                  from repositories r join manifests m on m.repository = r.id
-                where r.name = $1 and m.subject = $2 and m.digest > $3 and ($4::text is null or m.artifact_type = $4)
+                where r.name = $1 and m.subject = $2 and m.digest > $3 and ($4::text is null or m.artifact_type = $4) and m.condemned_at is null
                 order by m.digest limit $6) m
        window w as (order by m.digest)) p
       where p.before <= $7 or p.known = 1
@@ -61,7 +61,7 @@ export async function listReferrers(
   if (last === undefined) return { referrers, more: false };
   const following = await database.query(
     `select from repositories r join manifests m on m.repository = r.id
-      where r.name = $1 and m.subject = $2 and m.digest > $3 and ($4::text is null or m.artifact_type = $4) limit 1`,
+      where r.name = $1 and m.subject = $2 and m.digest > $3 and ($4::text is null or m.artifact_type = $4) and m.condemned_at is null limit 1`,
     [query.repository, query.subject, last, query.artifactType ?? null],
   );
   return { referrers, more: following.length > 0 };

@@ -42,7 +42,7 @@ export async function startReplacement(
     return await database.transaction(async (transaction) => {
       const [blob] = await transaction.query<{ size: number; body: number; segments: Segment[] }>(
         `select b.size, b.body, ${SEGMENTS_JSON} as segments from blobs b
-          where b.digest = $1 and b.size > 0 and b.condemned_at is null and b.quarantined_at is null`,
+          where b.digest = $1 and b.size > 0 and b.quarantined_at is null`,
         [digest],
       );
       if (!blob) return undefined;
@@ -100,7 +100,7 @@ export async function finishReplacement(
   );
   const replaced = await transaction.query(
     `update blobs set body = $2 where digest = $1 and body = $3 and size = $4
-        and condemned_at is null and quarantined_at is null returning digest`,
+        and quarantined_at is null returning digest`,
     [digest, body, replaces, size],
   );
   await dropBody(transaction, replaced.length > 0 ? replaces : body, replaced.length > 0 ? graceSeconds : 0);

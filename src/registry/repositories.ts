@@ -35,7 +35,7 @@ export async function listRepositories(queries: Queries, last: string, limit: nu
   const rows = await queries.query<{ name: string }>(
     // Not "exists": PostgreSQL makes a join of it, and may begin that with all manifests there are.
     `select name from repositories r
-      where name > $1 and (select true from manifests m where m.repository = r.id limit 1)
+      where name > $1 and (select true from manifests m where m.repository = r.id and m.condemned_at is null limit 1)
       order by name limit $2`,
     [last, limit],
   );

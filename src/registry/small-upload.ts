@@ -50,10 +50,10 @@ export async function readSmall(body: UploadBody, maxBytes: number): Promise<Rea
 /**
  * Commits a session that nobody has taken yet with all its bytes, by one statement that is its own transaction: the bytes in
  * the row of their segment, or nothing of them where the blob is there already. What is rarer is left to the way of all
- * uploads: a blob that is condemned or quarantined, two commits of one digest at once, a session that has bytes.
+ * uploads: a blob that is quarantined, two commits of one digest at once, a session that has bytes.
  *
  * Races: two requests of one session meet at its row, where the epoch lets one through. A blob that is there is held FOR
- * KEY SHARE, against being condemned and against the collector; one that another transaction is just making is waited
+ * KEY SHARE, against the collector; one that another transaction is just making is waited
  * for at its primary key. A link that was renewed a moment ago is not renewed again: what everybody pushes, such as the
  * empty config, would have them all wait for each other's commits.
  *
@@ -66,7 +66,7 @@ export async function commitSmall(queries: Queries, upload: SmallUpload): Promis
   try {
     const [row] = await queries.query<{ held: boolean }>(
       `with known as materialized (
-         select condemned_at is null and quarantined_at is null and size = $4 as live from blobs where digest = $3 for key share),
+         select quarantined_at is null and size = $4 as live from blobs where digest = $3 for key share),
        held as (
          update uploads u set committed_digest = $3, body = null, epoch = 2, "offset" = $4, told_offset = $4
            from uploads former, repositories r
@@ -82,8 +82,8 @@ export async function commitSmall(queries: Queries, upload: SmallUpload): Promis
        linked as (
          insert into repository_blobs (repository, digest) select repository, $3 from held
           where not exists (select from repository_blobs l where l.repository = held.repository and l.digest = $3
-                               and l.linked_at > now() - make_interval(secs => ${RENEW_LINK_SECONDS}))
-         on conflict (repository, digest) do update set linked_at = now())${noted.map((part, index) => `, i${index} as (${part})`).join('')}
+                               and l.condemned_at is null and l.linked_at > now() - make_interval(secs => ${RENEW_LINK_SECONDS}))
+         on conflict (repository, digest) do update set linked_at = now(), condemned_at = null)${noted.map((part, index) => `, i${index} as (${part})`).join('')}
        select exists (select from held) as held`,
       values,
     );

@@ -3,6 +3,7 @@ import type { Digest } from '../oci/digest.js';
 import type { Tag } from '../oci/name.js';
 import type { Actor, MovedTag } from './changes.js';
 import { outlast } from './remembered.js';
+import { QUEUED_ANEW } from './reviews.js';
 
 /**
  * Parts of a statement that points tags to a manifest: `$1` the repository, `$2` the digest, `$3` the tags, `$4` the actor's
@@ -19,8 +20,8 @@ export function setTagsParts(after?: string): string {
           noted as (insert into tag_events (repository, name, digest, previous, actor)
                     select $1, name, $2, previous, $4 from moved),
           queued as (insert into reviews (kind, repository, digest)
-                     select distinct 'manifest', $1::bigint, previous from moved where previous is not null
-                     on conflict do nothing)`;
+                     select 'manifest', $1::bigint, previous from moved where previous is not null
+                      group by previous order by previous ${QUEUED_ANEW})`;
 }
 
 /**
@@ -64,7 +65,7 @@ export async function removeTags(
                    returning t.name, t.digest),
           noted as (insert into tag_events (repository, name, previous, actor) select $1, name, digest, $3 from gone),
           queued as (insert into reviews (kind, repository, digest)
-                     select distinct 'manifest', $1::bigint, digest from gone on conflict do nothing)
+                     select 'manifest', $1::bigint, digest from gone group by digest order by digest ${QUEUED_ANEW})
      select name as tag, digest from gone order by name`,
     [repository, [...tags], actor.key],
   );

@@ -22,8 +22,8 @@ export interface Commit {
  * Makes a session's body the blob `digest` of its repository. Constant time; commits the caller's transaction or nothing.
  *
  * Races: two commits of one digest meet at the primary key of `blobs`, the later waits for the earlier and then locks its
- * row, as mount and the collector do. Live or condemned, the existing body stays and is revived, ours goes; quarantined,
- * ours takes its place. Two commits of one session meet at its row; the epoch lets one through. A record of a writer at
+ * row, as mount and the collector do. The existing body stays, ours goes; quarantined, ours takes its
+ * place. A link that is condemned is revived, one that the collector is just taking away is made anew. Two commits of one session meet at its row; the epoch lets one through. A record of a writer at
  * work in the same epoch moves the offset, and then the size is wrong.
  *
  * @throws 'UploadTaken' if the session is no longer the caller's, or no longer of that size.
@@ -50,7 +50,7 @@ export async function commitSession(transaction: Queries, commit: Commit): Promi
   await nameBody(transaction, commit);
   await transaction.query(
     `insert into repository_blobs (repository, digest) values ($1, $2)
-     on conflict (repository, digest) do update set linked_at = now()`,
+     on conflict (repository, digest) do update set linked_at = now(), condemned_at = null`,
     [held.repository, digest],
   );
 }
@@ -59,19 +59,17 @@ async function nameBody(transaction: Queries, commit: Commit): Promise<void> {
   const existing = await insertOrLock(transaction, commit);
   if (!existing) return;
   if (existing.quarantined) {
-    await transaction.query(
-      'update blobs set body = $2, size = $3, quarantined_at = null, condemned_at = null where digest = $1',
-      [commit.digest, commit.body, commit.size],
-    );
+    await transaction.query('update blobs set body = $2, size = $3, quarantined_at = null where digest = $1', [
+      commit.digest,
+      commit.body,
+      commit.size,
+    ]);
     await dropBody(transaction, existing.body, commit.readGraceSeconds);
     return;
   }
   if (existing.size !== commit.size) {
     throw new Error(`blob ${commit.digest} has ${existing.size} bytes in its row, but ${commit.size} bytes hash to it`);
   }
-  await transaction.query('update blobs set condemned_at = null where digest = $1 and condemned_at is not null', [
-    commit.digest,
-  ]);
   await dropBody(transaction, commit.body, 0);
 }
 
@@ -96,7 +94,7 @@ async function insertOrLock(transaction: Queries, commit: Commit) {
 export async function isLinked(queries: Queries, repository: RepositoryName, digest: Digest): Promise<boolean> {
   const rows = await queries.query(
     `select from repositories r join repository_blobs l on l.repository = r.id join blobs b on b.digest = l.digest
-      where r.name = $1 and l.digest = $2 and b.condemned_at is null and b.quarantined_at is null`,
+      where r.name = $1 and l.digest = $2 and l.condemned_at is null and b.quarantined_at is null`,
     [repository, digest],
   );
   return rows.length > 0;

@@ -1,4 +1,4 @@
-import { DAY, integer, list } from './kinds.js';
+import { age, DAY, integer, list, MiB } from './kinds.js';
 
 /** Work in the background. */
 export const backgroundSettings = {
@@ -25,6 +25,51 @@ export const backgroundSettings = {
     0,
     365 * DAY,
     'How long the bytes of a replaced or collected blob stay for downloads that are reading them.',
+  ),
+  collectGrace: integer(
+    'REGISTRY_COLLECT_GRACE',
+    7 * DAY,
+    'seconds',
+    1,
+    365 * DAY,
+    'How long a blob that nothing names stays after its last push or mount, unseen once more as long after that, and then goes: who was told that it is there can rely on it. At least REGISTRY_UPLOAD_LIFETIME.',
+  ),
+  collectInterval: integer(
+    'REGISTRY_COLLECT_INTERVAL',
+    10,
+    'seconds',
+    1,
+    DAY,
+    'How often the collector looks after what may have lost its last name.',
+  ),
+  collectRate: integer(
+    'REGISTRY_COLLECT_RATE',
+    200,
+    'objects a second',
+    1,
+    1_000_000,
+    'So many blobs and manifests the collector decides about, at most, in the whole cluster.',
+  ),
+  collectBytesRate: integer(
+    'REGISTRY_COLLECT_BYTES_RATE',
+    4 * 1024 * MiB,
+    'bytes a second',
+    0,
+    Number.MAX_SAFE_INTEGER,
+    'So many bytes of blobs the collector lets go, at most, in the whole cluster. 0: without a limit.',
+  ),
+  collectWalkInterval: integer(
+    'REGISTRY_COLLECT_WALK_INTERVAL',
+    DAY,
+    'seconds',
+    1,
+    365 * DAY,
+    'How often everything is looked through for what was pushed and never named, or lost its name without a trace.',
+  ),
+  untaggedAge: age(
+    'REGISTRY_UNTAGGED_AGE',
+    7 * DAY,
+    'How long a manifest stays that no tag, index, subject, release or live deployment names.',
   ),
   compactionRate: integer(
     'REGISTRY_COMPACTION_RATE',

@@ -48,6 +48,13 @@ export function threshold(name: string, about: string): Setting<number> {
   return { name, fallback: 'never', unit: 'never, always or bytes', about, parse };
 }
 
+/** A time after which something is done; `never` is infinite. */
+export function age(name: string, fallback: number, about: string): Setting<number> {
+  const { parse: seconds } = integer(name, fallback, 'seconds, or never', 0, 100 * 365 * DAY, about);
+  const parse = (value: string) => (value === 'never' ? Number.POSITIVE_INFINITY : seconds(value));
+  return { name, fallback: String(fallback), unit: 'seconds, or never', about, parse };
+}
+
 export function address(name: string, fallback: string, about: string): Setting<{ host: string; port: number }> {
   const parse = (value: string) => {
     const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):([0-9]{1,5})$/.exec(value);

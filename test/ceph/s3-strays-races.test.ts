@@ -118,17 +118,17 @@ describe('a blob that is written anew as its upload is still listed', function (
     await expectNew();
   });
 
-  it('gives way to whoever condemns it or takes it away, and its key goes then', async () => {
+  it('gives way to whoever quarantines it or takes it away, and its key goes then', async () => {
     const held = rooms.pauses.hold('compaction:sealed');
     const sweeper = sweeperOf(rooms);
     const run = sweeper.run();
     await held.reached;
-    await rooms.database.query('update blobs set condemned_at = now()');
+    await rooms.database.query('update blobs set quarantined_at = now()');
     held.release();
     await run;
     expect(sweeper.outcomes).to.deep.equal(['abandoned']);
     await sweeper.run();
-    expect(sweeper.outcomes, 'while it is condemned').to.have.length(1);
+    expect(sweeper.outcomes, 'while it is quarantined').to.have.length(1);
     await removals(rooms);
     expect(await leftovers(strays.scene.place)).to.deep.equal([old]);
     await rooms.database.transaction(async (transaction) => {
