@@ -18,6 +18,11 @@ const commands: Record<string, { about: string; load(): Promise<Run>; takesArgum
     about: 'checks that releases, tags, artifacts and bytes agree',
     load: async () => (await import('./commands/check.js')).checkCommand,
   },
+  collect: {
+    about: 'tells what nothing names any more (--dry-run), or takes what is due',
+    load: async () => (await import('./commands/collect.js')).collectCommand,
+    takesArguments: true,
+  },
   adopt: {
     about: 'makes the storage the one of this database, after a restore (stop all nodes before)',
     load: async () => (await import('./commands/adopt.js')).adoptCommand,

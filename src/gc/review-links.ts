@@ -57,13 +57,14 @@ export async function reviewLinks(
     transaction,
     leaving.map(({ digest }) => digest),
   );
-  const gone = of(reviews, going).filter(({ digest }) => held.includes(digest));
+  const gone = of(reviews, going);
   await removeLinks(transaction, gone);
   const blobs = await removeBare(transaction, held, readGraceSeconds);
   const verdicts = new Map<number, Verdict>(
-    judged.map(({ id, what, until }) => {
-      if (what === 'busy' || (what === 'go' && !gone.some((review) => review.id === id))) return [id, 'busy'];
-      return [id, until ?? 'done'];
+    judged.map(({ id, digest, what, until }) => {
+      // Whoever holds its blob may or may not link it.
+      const isOpen = what === 'busy' || (what === 'go' && !held.includes(digest));
+      return [id, isOpen ? 'busy' : (until ?? 'done')];
     }),
   );
   return {

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { RegistryError } from '../../src/errors.js';
 import type { Change, ChangeObserver } from '../../src/registry/changes.js';
 import type { Digest } from '../../src/oci/digest.js';
 import { ACTOR, type Rooms, Site } from '../support/rooms.js';
@@ -33,13 +34,15 @@ describe('races of the collector over blobs', () => {
   /** Holds the next change of that kind inside its transaction, made by `one`. */
   function hold(kind: Change['kind']) {
     let release = () => {};
-    const free = new Promise<void>((resolve) => {
+    let fail: (error: Error) => void = () => {};
+    const free = new Promise<void>((resolve, reject) => {
       release = resolve;
+      fail = reject;
     });
     const reached = new Promise<void>((arrive) => {
       held = { kind, arrive, free };
     });
-    return { reached, release: () => release() };
+    return { reached, release: () => release(), fail: (error: Error) => fail(error) };
   }
 
   const head = (rooms: Rooms, digest: Digest = DIGEST, name = NAME) => outcome(rooms.registry.blobs.get(name, digest));
@@ -218,6 +221,31 @@ describe('races of the collector over blobs', () => {
     await two.registry.blobs.remove(OTHER, DIGEST, ACTOR);
     await collector.decide();
     expect(collector.counts).to.include({ blobs: 1, bytes: 1_000 });
+    expect(await count('blobs')).to.equal(0);
+  });
+
+  it('a mount that is undone while the last link goes leaves nothing behind', async () => {
+    await push(two, BYTES);
+    await pass(two, GRACE + 1);
+    const here = hold('blob-mounted');
+    const undone = outcome(
+      one.registry.blobs
+        .mount(OTHER, DIGEST, NAME, () => true, ACTOR)
+        .then(() => {
+          throw new Error('was not undone');
+        }),
+    );
+    await here.reached;
+    const collector = collectorOf(two);
+    await collector.round();
+    await pass(two, GRACE + 1);
+    await collector.round();
+    expect(collector.counts).to.include({ links: 1, blobs: 0 });
+    here.fail(new RegistryError('Unavailable', 'undone'));
+    expect(await undone).to.equal('Unavailable');
+    await pass(two, 10);
+    await collector.decide();
+    expect(collector.counts.blobs).to.equal(1);
     expect(await count('blobs')).to.equal(0);
   });
 

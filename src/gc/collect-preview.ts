@@ -1,0 +1,137 @@
+import type { Database, Queries } from '../database/connect.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/name.js';
+
+export interface PreviewOptions {
+  readonly graceSeconds: number;
+  readonly manifestGraceSeconds: number;
+  /** A condition of SQL on a manifest `m` that holds where the metadata needs it. */
+  readonly pinned: string;
+  /** How long a manifest that nothing names stays in a repository, in seconds; undefined: it is kept. */
+  readonly untaggedSeconds: (repository: RepositoryName) => number | undefined;
+}
+
+/** A manifest that goes if nobody names it again. */
+export interface GoingManifest {
+  readonly repository: RepositoryName;
+  readonly digest: Digest;
+  readonly artifactType: string | null;
+  readonly why: 'its subject was removed' | 'it refers to what goes' | 'only what goes lists it' | 'nothing names it';
+  /** Since when the collector knows, and when it goes at the earliest; null: it has not been looked at yet. */
+  readonly since: Date | null;
+  readonly goes: Date | null;
+}
+
+/** What goes from a repository. A blob that goes from several is counted with its bytes in the first of them. */
+export interface GoingOf {
+  readonly repository: RepositoryName;
+  readonly model: string | null;
+  readonly manifests: number;
+  /** Blobs that this repository will not have any more. */
+  readonly links: number;
+  /** Those of them that no other will have, and their bytes. */
+  readonly blobs: number;
+  readonly bytes: number;
+}
+
+export interface Preview {
+  readonly manifests: readonly GoingManifest[];
+  readonly repositories: readonly GoingOf[];
+}
+
+/**
+ * What the collector would take if nothing else happened, by the same rules as it decides, over all rows at once: a manifest
+ * stays if a name leads to it from a tag, a release, a live deployment or a policy, a blob if such a manifest or a draft has
+ * it. Changes nothing; what is not pushed to its end yet is in it, too.
+ */
+export async function previewCollection(database: Database, options: PreviewOptions): Promise<Preview> {
+  return await database.transaction(async (transaction) => {
+    const run = (text: string, values: readonly unknown[] = []) => transaction.query(text, values, { prepare: false });
+    await run('set transaction isolation level repeatable read');
+    const rules = await rulesOf(transaction, options);
+    await run('create temp table keeps (repository bigint primary key, seconds float8) on commit drop');
+    await run('insert into keeps select * from unnest($1::bigint[], $2::float8[])', [
+      rules.map(({ id }) => id),
+      rules.map(({ seconds }) => seconds ?? null),
+    ]);
+    await run(keptManifests(options.pinned));
+    await run('analyze kept');
+    await run(KEPT_BLOBS);
+    await run('analyze going');
+    return {
+      manifests: await goingManifests(transaction, options.manifestGraceSeconds),
+      repositories: await goingOf(transaction),
+    };
+  });
+}
+
+async function rulesOf(queries: Queries, { untaggedSeconds }: PreviewOptions) {
+  const rows = await queries.query<{ id: number; name: RepositoryName }>('select id, name from repositories');
+  return rows.map(({ id, name }) => ({ id, seconds: untaggedSeconds(name) }));
+}
+
+/** From what is named from outside, to what an index lists and what refers to it. */
+const keptManifests = (pinned: string) => `
+  create temp table kept on commit drop as
+  with recursive kept (repository, digest) as (
+    select m.repository, m.digest from manifests m join keeps k on k.repository = m.repository
+     where k.seconds is null or exists (select from tags t where t.repository = m.repository and t.digest = m.digest)
+        or ${pinned}
+    union
+    select n.repository, n.digest from kept k cross join lateral (
+      select c.repository, c.digest from manifest_references f
+        join manifests c on c.repository = f.repository and c.digest = f.digest
+       where f.repository = k.repository and f.manifest = k.digest and f.kind = 'manifest'
+      union all
+      select c.repository, c.digest from manifests c where c.repository = k.repository and c.subject = k.digest) n)
+  select * from kept`;
+
+const KEPT_BLOBS = `
+  create temp table going on commit drop as
+  select l.repository, l.digest from repository_blobs l
+  except
+  (select f.repository, f.digest from kept k
+     join manifest_references f on f.repository = k.repository and f.manifest = k.digest and f.kind <> 'manifest'
+   union all
+   select a.repository, a.blob from artifacts a where a.blob is not null)`;
+
+async function goingManifests(queries: Queries, graceSeconds: number): Promise<GoingManifest[]> {
+  return await queries.query<GoingManifest>(
+    `select r.name as repository, m.digest, m.artifact_type as "artifactType", v.queued_at as since,
+            case when m.condemned_at is not null then m.condemned_at + g.grace
+                 else v.queued_at + g.grace + case when v.orphaned then interval '0' else make_interval(secs => k.seconds) end end as goes,
+            case when v.orphaned then 'its subject was removed'
+                 when exists (select from manifests s where s.repository = m.repository and s.digest = m.subject) then 'it refers to what goes'
+                 when exists (select from manifest_references f
+                               where f.repository = m.repository and f.digest = m.digest and f.kind = 'manifest') then 'only what goes lists it'
+                 else 'nothing names it' end as why
+       from manifests m join repositories r on r.id = m.repository join keeps k on k.repository = m.repository
+       left join reviews v on v.kind = 'manifest' and v.repository = m.repository and v.digest = m.digest
+      cross join make_interval(secs => $1) as g (grace)
+      where not exists (select from kept n where n.repository = m.repository and n.digest = m.digest)
+      order by r.name, m.digest`,
+    [graceSeconds],
+    { prepare: false },
+  );
+}
+
+async function goingOf(queries: Queries): Promise<GoingOf[]> {
+  return await queries.query<GoingOf>(
+    `with alone as (
+       select min(r.name) as name, g.digest from going g join repositories r on r.id = g.repository
+        group by g.digest having count(*) = (select count(*) from repository_blobs l where l.digest = g.digest)),
+     blobs as (select a.name, count(*)::int as blobs, sum(b.size)::bigint as bytes
+                 from alone a join blobs b on b.digest = a.digest group by a.name),
+     links as (select repository, count(*)::int as links from going group by repository),
+     manifests as (select m.repository, count(*)::int as manifests from manifests m
+                    where not exists (select from kept n where n.repository = m.repository and n.digest = m.digest)
+                    group by m.repository)
+     select r.name as repository, o.name as model, coalesce(m.manifests, 0) as manifests, coalesce(l.links, 0) as links,
+            coalesce(b.blobs, 0) as blobs, coalesce(b.bytes, 0)::bigint as bytes
+       from repositories r left join links l on l.repository = r.id left join manifests m on m.repository = r.id
+       left join blobs b on b.name = r.name left join models o on o.repository_id = r.id
+      where l.links > 0 or m.manifests > 0 order by coalesce(b.bytes, 0) desc, r.name`,
+    [],
+    { prepare: false },
+  );
+}
