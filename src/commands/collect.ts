@@ -41,9 +41,9 @@ export async function collectCommand(config: Config, log: Log, args: readonly st
     return;
   }
   const preview = await withDatabase(patient, log, (database) =>
-    previewCollection(database, collectorOptions(config, database, log, SILENT)),
+    previewCollection(database, collectorOptions(config, database, log, SILENT), values.all ? null : SHOWN),
   );
-  process.stdout.write(values.json ? `${JSON.stringify(preview)}\n` : describe(preview, values.all === true));
+  process.stdout.write(values.json ? `${JSON.stringify(preview)}\n` : describe(preview));
 }
 
 const SILENT: CollectorObserver = {
@@ -80,13 +80,15 @@ async function collect(config: Config, log: Log): Promise<void> {
   );
 }
 
-function describe({ manifests, repositories }: Preview, all: boolean): string {
+function describe({ manifests, repositories }: Preview): string {
+  const sum = (what: 'manifests' | 'blobs' | 'bytes') => repositories.reduce((total, of) => total + of[what], 0);
   const lines: string[] = [];
-  for (const { repository, digest, why, since, goes } of all ? manifests : manifests.slice(0, SHOWN)) {
+  for (const { repository, digest, why, since, goes } of manifests) {
     const when = goes === null ? 'not looked at yet' : `since ${day(since)}, goes ${day(goes)}`;
     lines.push(`${repository}@${digest}  ${why}; ${when}`);
   }
-  if (lines.length < manifests.length) lines.push(`… and ${manifests.length - lines.length} more (--all)`);
+  const more = sum('manifests') - manifests.length;
+  if (more > 0) lines.push(`… and ${more} more (--all)`);
   if (lines.length > 0) lines.push('');
   for (const of of repositories) {
     const model = of.model === null || of.model === of.repository ? '' : ` (model ${of.model})`;
@@ -94,7 +96,6 @@ function describe({ manifests, repositories }: Preview, all: boolean): string {
       `${of.repository}${model}: ${of.manifests} manifests, ${of.links} blobs; ${of.blobs} of them are nowhere else, ${sizeOf(of.bytes)}`,
     );
   }
-  const sum = (what: 'manifests' | 'blobs' | 'bytes') => repositories.reduce((total, of) => total + of[what], 0);
   lines.push(`altogether ${sum('manifests')} manifests and ${sum('blobs')} blobs, ${sizeOf(sum('bytes'))}`);
   return `${lines.join('\n')}\n`;
 }

@@ -35,6 +35,7 @@ export interface GoingOf {
 }
 
 export interface Preview {
+  /** In the order of repositories and digests, as many as were asked for. */
   readonly manifests: readonly GoingManifest[];
   readonly repositories: readonly GoingOf[];
 }
@@ -43,11 +44,19 @@ export interface Preview {
  * What the collector would take if nothing else happened, by the same rules as it decides, over all rows at once: a manifest
  * stays if a name leads to it from a tag, a release, a live deployment or a policy, a blob if such a manifest or a draft has
  * it. Changes nothing; what is not pushed to its end yet is in it, too.
+ * @param limit how many manifests are told one by one; null: all
  */
-export async function previewCollection(database: Database, options: PreviewOptions): Promise<Preview> {
+export async function previewCollection(
+  database: Database,
+  options: PreviewOptions,
+  limit: number | null,
+): Promise<Preview> {
   return await database.transaction(async (transaction) => {
     const run = (text: string, values: readonly unknown[] = []) => transaction.query(text, values, { prepare: false });
     await run('set transaction isolation level repeatable read');
+    // All rows at once, by sorting and hashing.
+    await run(`set local work_mem = '256MB'`);
+    await run('set local jit = off');
     const rules = await rulesOf(transaction, options);
     await run('create temp table keeps (repository bigint primary key, seconds float8) on commit drop');
     await run('insert into keeps select * from unnest($1::bigint[], $2::float8[])', [
@@ -56,10 +65,12 @@ export async function previewCollection(database: Database, options: PreviewOpti
     ]);
     await run(keptManifests(options.pinned));
     await run('analyze kept');
-    await run(KEPT_BLOBS);
+    await run(GOING_MANIFESTS);
     await run('analyze going');
+    await run(LINKS);
+    await run('analyze links');
     return {
-      manifests: await goingManifests(transaction, options.manifestGraceSeconds),
+      manifests: await goingManifests(transaction, options.manifestGraceSeconds, limit),
       repositories: await goingOf(transaction),
     };
   });
@@ -86,31 +97,38 @@ const keptManifests = (pinned: string) => `
       select c.repository, c.digest from manifests c where c.repository = k.repository and c.subject = k.digest) n)
   select * from kept`;
 
-const KEPT_BLOBS = `
+const GOING_MANIFESTS = `
   create temp table going on commit drop as
-  select l.repository, l.digest from repository_blobs l
-  except
-  (select f.repository, f.digest from kept k
-     join manifest_references f on f.repository = k.repository and f.manifest = k.digest and f.kind <> 'manifest'
-   union all
-   select a.repository, a.blob from artifacts a where a.blob is not null)`;
+  select repository, digest from manifests except select repository, digest from kept`;
 
-async function goingManifests(queries: Queries, graceSeconds: number): Promise<GoingManifest[]> {
+/** Every link, and whether it stays. */
+const LINKS = `
+  create temp table links on commit drop as
+  select l.repository, l.digest, n.digest is not null as stays from repository_blobs l left join (
+    select f.repository, f.digest from kept k
+      join manifest_references f on f.repository = k.repository and f.manifest = k.digest and f.kind <> 'manifest'
+    union
+    select a.repository, a.blob from artifacts a where a.blob is not null) n
+   on n.repository = l.repository and n.digest = l.digest`;
+
+async function goingManifests(queries: Queries, graceSeconds: number, limit: number | null): Promise<GoingManifest[]> {
   return await queries.query<GoingManifest>(
-    `select r.name as repository, m.digest, m.artifact_type as "artifactType", v.queued_at as since,
+    `select m.name as repository, m.digest, m.artifact_type as "artifactType", v.queued_at as since,
             case when m.condemned_at is not null then m.condemned_at + g.grace
-                 else v.queued_at + g.grace + case when v.orphaned then interval '0' else make_interval(secs => k.seconds) end end as goes,
+                 else v.queued_at + g.grace + case when v.orphaned then interval '0' else make_interval(secs => m.seconds) end end as goes,
             case when v.orphaned then 'its subject was removed'
                  when exists (select from manifests s where s.repository = m.repository and s.digest = m.subject) then 'it refers to what goes'
                  when exists (select from manifest_references f
                                where f.repository = m.repository and f.digest = m.digest and f.kind = 'manifest') then 'only what goes lists it'
                  else 'nothing names it' end as why
-       from manifests m join repositories r on r.id = m.repository join keeps k on k.repository = m.repository
+       from (select r.name, k.seconds, m.* from going n
+               join manifests m on m.repository = n.repository and m.digest = n.digest
+               join repositories r on r.id = m.repository join keeps k on k.repository = m.repository
+              order by r.name, m.digest limit $2) m
        left join reviews v on v.kind = 'manifest' and v.repository = m.repository and v.digest = m.digest
       cross join make_interval(secs => $1) as g (grace)
-      where not exists (select from kept n where n.repository = m.repository and n.digest = m.digest)
-      order by r.name, m.digest`,
-    [graceSeconds],
+      order by m.name, m.digest`,
+    [graceSeconds, limit],
     { prepare: false },
   );
 }
@@ -118,17 +136,15 @@ async function goingManifests(queries: Queries, graceSeconds: number): Promise<G
 async function goingOf(queries: Queries): Promise<GoingOf[]> {
   return await queries.query<GoingOf>(
     `with alone as (
-       select min(r.name) as name, g.digest from going g join repositories r on r.id = g.repository
-        group by g.digest having count(*) = (select count(*) from repository_blobs l where l.digest = g.digest)),
+       select min(r.name) as name, l.digest from links l join repositories r on r.id = l.repository
+        group by l.digest having not bool_or(l.stays)),
      blobs as (select a.name, count(*)::int as blobs, sum(b.size)::bigint as bytes
                  from alone a join blobs b on b.digest = a.digest group by a.name),
-     links as (select repository, count(*)::int as links from going group by repository),
-     manifests as (select m.repository, count(*)::int as manifests from manifests m
-                    where not exists (select from kept n where n.repository = m.repository and n.digest = m.digest)
-                    group by m.repository)
+     gone as (select repository, count(*)::int as links from links where not stays group by repository),
+     manifests as (select repository, count(*)::int as manifests from going group by repository)
      select r.name as repository, o.name as model, coalesce(m.manifests, 0) as manifests, coalesce(l.links, 0) as links,
             coalesce(b.blobs, 0) as blobs, coalesce(b.bytes, 0)::bigint as bytes
-       from repositories r left join links l on l.repository = r.id left join manifests m on m.repository = r.id
+       from repositories r left join gone l on l.repository = r.id left join manifests m on m.repository = r.id
        left join blobs b on b.name = r.name left join models o on o.repository_id = r.id
       where l.links > 0 or m.manifests > 0 order by coalesce(b.bytes, 0) desc, r.name`,
     [],

@@ -133,6 +133,7 @@ class Collector {
     const { review } = one;
     const { name, digest } = review;
     if (name === null) throw new Error(`the review of manifest ${digest} has no repository`);
+    await pause('collector:before-removal');
     const removed = await database
       .transaction(async (transaction) => {
         // The first lock of all who change what is in a repository.

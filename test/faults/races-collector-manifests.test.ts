@@ -189,6 +189,24 @@ describe('races of the collector over manifests', () => {
     expect(await head(child)).to.equal('done');
   });
 
+  it('one that gets a tag between the decision and its removal is kept', async () => {
+    const lonely = await put(two, image({ note: 'lonely' }));
+    const collector = collectorOf(two);
+    await collector.round();
+    for (const seconds of [UNTAGGED + 1, GRACE + 1]) {
+      await collector.round();
+      await pass(two, seconds);
+    }
+    const here = two.pauses.hold('collector:before-removal');
+    const round = collector.round();
+    await here.reached;
+    await put(one, image({ tags: ['late'], note: 'lonely' }));
+    here.release();
+    await round;
+    expect(collector.counts.manifests).to.equal(0);
+    expect(await head(lonely)).to.equal('done');
+  });
+
   it('a tag that is set by the API waits for the review, and revives', async () => {
     const lonely = await put(two, image({ note: 'lonely' }));
     const [{ id = 0 } = {}] = await two.database.query<{ id: number }>('select id from repositories');

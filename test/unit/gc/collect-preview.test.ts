@@ -22,12 +22,16 @@ describe('the preview of a collection', () => {
   afterEach(async () => await site.dispose());
 
   const preview = () =>
-    previewCollection(rooms.database, {
-      graceSeconds: GRACE,
-      manifestGraceSeconds: GRACE,
-      pinned: PINNED,
-      untaggedSeconds,
-    });
+    previewCollection(
+      rooms.database,
+      {
+        graceSeconds: GRACE,
+        manifestGraceSeconds: GRACE,
+        pinned: PINNED,
+        untaggedSeconds,
+      },
+      null,
+    );
 
   const collector = () => collectorOf(rooms, { untaggedSeconds });
 
