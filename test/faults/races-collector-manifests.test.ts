@@ -189,6 +189,20 @@ describe('races of the collector over manifests', () => {
     expect(await head(child)).to.equal('done');
   });
 
+  it('one that was seen a moment before it is condemned is not seen when that is done', async () => {
+    const lonely = await put(two, image({ note: 'lonely' }));
+    const collector = collectorOf(two);
+    await collector.round();
+    await pass(two, UNTAGGED + 1);
+    const here = two.pauses.hold('collector:manifests-decided');
+    const round = collector.round();
+    await here.reached;
+    expect(await head(lonely), 'remembered from now on').to.equal('done');
+    here.release();
+    await round;
+    expect(await head(lonely)).to.equal('ManifestUnknown');
+  });
+
   it('one that gets a tag between the decision and its removal is kept', async () => {
     const lonely = await put(two, image({ note: 'lonely' }));
     const collector = collectorOf(two);
