@@ -1,4 +1,5 @@
 import { sessionsJob } from '../auth/sessions.js';
+import { backgroundActor } from '../actor.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 import { abandonedJob, compactionJob } from '../gc/compaction.js';
@@ -8,6 +9,7 @@ import { orphansJob } from '../gc/orphans.js';
 import { recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
 import type { RewriteObserver, RewriterOptions } from '../gc/rewriter.js';
+import { scrubJob } from '../gc/scrub.js';
 import { straysJob } from '../gc/strays.js';
 import type { Log } from '../log.js';
 import { factsJob } from '../metadata/facts-job.js';
@@ -17,18 +19,24 @@ import { Blobs } from '../registry/blobs.js';
 import { roomOf } from '../storage/folder-check.js';
 import type { RecordStore } from '../storage/record-store.js';
 import { isUploading, type SegmentStore } from '../storage/segment-store.js';
+import { scrubberOf, type ScrubbingObserver } from './scrubbing.js';
 
 /** So fast is written anew what a gateway has died over where compaction is off, and nobody has said how fast: bytes a second. */
 const LEFTOVER_RATE = 32 * 1024 * 1024;
 
-/** Everything that runs in the background. `observer` is told of what is written anew. */
+/** Told of what jobs do: of what is written anew, and of what is read to see whether it is right. */
+export interface JobObservers {
+  readonly compaction: RewriteObserver;
+  readonly scrub: ScrubbingObserver;
+}
+
+/** Everything that runs in the background. `second` is a store with a copy of the bytes, if there is one. */
 export function jobsOf(
   config: Config,
   database: Database,
-  store: SegmentStore,
-  records: RecordStore,
+  { store, records, second }: { store: SegmentStore; records: RecordStore; second: SegmentStore | undefined },
   log: Log,
-  observer: RewriteObserver,
+  { compaction: observer, scrub }: JobObservers,
 ): Job[] {
   const everyMs = config.jobInterval * 1000;
   const pause = () => undefined;
@@ -53,6 +61,21 @@ export function jobsOf(
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
     ...(isUploading(store) ? [straysJob({ ...rewriting, store, everyMs: config.orphanInterval * 1000 })] : []),
     abandonedJob(database, everyMs, config.readGrace),
+    ...(config.scrubInterval === 0
+      ? []
+      : [
+          scrubJob({
+            database,
+            log,
+            everyMs,
+            everyDays: config.scrubInterval,
+            scrubber: scrubberOf({
+              ...{ config, database, store, second, log, observer: scrub },
+              actor: backgroundActor('scrub'),
+              deep: true,
+            }),
+          }),
+        ]),
     ...(config.compactionRate === 0
       ? []
       : [

@@ -108,7 +108,7 @@ interface LockedBlob {
 
 /**
  * Locks the repository and the blobs that must be in it, in one order, against removal and against being condemned (which
- * wants the row FOR UPDATE). @returns those that are there.
+ * wants the row FOR UPDATE). @returns those that are there; a quarantined one is not, as for HEAD: whoever pushes it heals it.
  */
 async function lockBlobs(
   transaction: Queries,
@@ -120,7 +120,7 @@ async function lockBlobs(
     `with known as materialized (select id from repositories where name = $1 for key share)
      select l.repository, l.digest, b.condemned_at is not null as condemned
        from repository_blobs l join blobs b on b.digest = l.digest
-      where l.repository = (select id from known) and l.digest = any($2::text[]) order by l.digest for key share of l, b`,
+      where l.repository = (select id from known) and l.digest = any($2::text[]) and b.quarantined_at is null order by l.digest for key share of l, b`,
     [repository, required],
   );
 }

@@ -1,4 +1,4 @@
-import { DAY, integer, list } from './kinds.js';
+import { DAY, integer, list, MiB } from './kinds.js';
 
 /** Work in the background. */
 export const backgroundSettings = {
@@ -70,6 +70,30 @@ export const backgroundSettings = {
     1,
     365 * DAY,
     'How often the store is searched for objects that nothing names.',
+  ),
+  scrubInterval: integer(
+    'REGISTRY_SCRUB_INTERVAL',
+    30,
+    'days',
+    0,
+    3650,
+    'How often every blob is read and hashed, from the start of one pass to that of the next; what is damaged is quarantined. 0: never by itself.',
+  ),
+  scrubRate: integer(
+    'REGISTRY_SCRUB_RATE',
+    32 * MiB,
+    'bytes a second',
+    1,
+    Number.MAX_SAFE_INTEGER,
+    'How fast the scrub, and weighhouse fsck --deep, read blobs at most, in the whole cluster; and how fast they write what they heal.',
+  ),
+  scrubObjects: integer(
+    'REGISTRY_SCRUB_OBJECTS',
+    100,
+    'objects a second',
+    1,
+    1_000_000,
+    'Of how many files or objects the scrub and weighhouse fsck ask for the size at most.',
   ),
   orphanAge: integer(
     'REGISTRY_ORPHAN_AGE',
