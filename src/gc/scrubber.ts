@@ -37,7 +37,7 @@ export interface Step {
   readonly at: Digest | undefined;
   readonly counts: PassCounts;
   /** What broke it off, after `at`. */
-  readonly failure: unknown;
+  readonly failure: Error | undefined;
 }
 
 /** Goes through all blobs in the order of their digests, step by step, from wherever it is told to. */
@@ -60,7 +60,7 @@ export class Scrubber {
     const counts = { blobs: 0, bytes: 0, faults: 0, healed: 0, unread: 0 };
     const began = performance.now();
     let at: Digest | undefined;
-    let failure: unknown;
+    let failure: Error | undefined;
     for (const { digest, size } of page) {
       try {
         signal.throwIfAborted();
@@ -74,7 +74,7 @@ export class Scrubber {
         observer.looked();
       } catch (error) {
         if (!(await this.#passesOver(digest, error, signal))) {
-          failure = error;
+          failure = error instanceof Error ? error : new Error(String(error));
           break;
         }
         observer.unread(digest, error);
