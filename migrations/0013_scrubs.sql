@@ -1,6 +1,7 @@
+-- concurrently
 -- Passes over all blobs that read and hash them (`weighhouse fsck --deep`, and the scrub in the background). One is under
 -- way at a time, and goes on where it was, whoever takes it up.
-create table scrubs (
+create table if not exists scrubs (
   id bigint generated always as identity constraint scrubs_pk primary key,
   started_at timestamptz not null default now(),
   -- The last blob that was looked at; they are taken in the order of their digests.
@@ -16,5 +17,6 @@ create table scrubs (
   held_at timestamptz,
   finished_at timestamptz
 );
-create unique index scrubs_under_way on scrubs ((true)) where finished_at is null;
-create index blobs_quarantined on blobs (digest) where quarantined_at is not null;
+create unique index if not exists scrubs_under_way on scrubs ((true)) where finished_at is null;
+drop index concurrently if exists blobs_quarantined;
+create index concurrently blobs_quarantined on blobs (digest) where quarantined_at is not null;
