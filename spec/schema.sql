@@ -228,6 +228,20 @@ create table reviews (
   orphaned boolean default false not null
 );
 
+create table scrubs (
+  id bigint generated always as identity not null,
+  started_at timestamp with time zone default now() not null,
+  last_digest text collate "C" default ''::text not null,
+  blobs bigint default 0 not null,
+  bytes bigint default 0 not null,
+  faults bigint default 0 not null,
+  healed bigint default 0 not null,
+  unread bigint default 0 not null,
+  holder uuid,
+  held_at timestamp with time zone,
+  finished_at timestamp with time zone
+);
+
 create table segments (
   id bigint generated always as identity not null,
   body bigint not null,
@@ -320,6 +334,7 @@ alter table replacements add constraint replacements_pk PRIMARY KEY (digest);
 alter table repositories add constraint repositories_pk PRIMARY KEY (id);
 alter table repository_blobs add constraint repository_blobs_pk PRIMARY KEY (repository, digest);
 alter table reviews add constraint reviews_pk PRIMARY KEY (id);
+alter table scrubs add constraint scrubs_pk PRIMARY KEY (id);
 alter table segments add constraint segments_pk PRIMARY KEY (id);
 alter table sessions add constraint sessions_pk PRIMARY KEY (id);
 alter table signing_keys add constraint signing_keys_pk PRIMARY KEY (id);
@@ -434,6 +449,7 @@ CREATE INDEX audit_logs_events ON public.audit_logs USING btree (repository, cre
 CREATE INDEX audit_logs_repository ON public.audit_logs USING btree (repository, created_at, id) WHERE (repository IS NOT NULL);
 CREATE INDEX audit_logs_resource ON public.audit_logs USING btree (resource_id, created_at, id);
 CREATE INDEX audit_logs_resource_type ON public.audit_logs USING btree (resource_type, created_at, id);
+CREATE INDEX blobs_quarantined ON public.blobs USING btree (digest) WHERE (quarantined_at IS NOT NULL);
 CREATE INDEX deployment_events_deployment ON public.deployment_events USING btree (deployment_id, id);
 CREATE INDEX deployments_by_environment ON public.deployments USING btree (environment, id);
 CREATE INDEX deployments_by_status ON public.deployments USING btree (status, id);
@@ -488,3 +504,4 @@ CREATE INDEX uploads_expiry ON public.uploads USING btree (expires_at);
 CREATE UNIQUE INDEX artifacts_draft_path ON public.artifacts USING btree (release_id, sha256((path)::bytea)) WHERE (blob IS NOT NULL);
 CREATE UNIQUE INDEX deployments_active ON public.deployments USING btree (model_id, environment) WHERE (status = 'active'::text);
 CREATE UNIQUE INDEX releases_identity ON public.releases USING btree (model_id, lower(version), lower(COALESCE(quantization, ''::text)));
+CREATE UNIQUE INDEX scrubs_under_way ON public.scrubs USING btree ((true)) WHERE (finished_at IS NULL);

@@ -19,6 +19,11 @@ export function localActor(): Actor {
   return { key: 'local', name: accountName(), address: '', userAgent: '', requestId: '' };
 }
 
+/** A job of the registry itself, such as `scrub`. */
+export function backgroundActor(job: string): Actor {
+  return { key: job, name: 'the registry itself', address: '', userAgent: '', requestId: '' };
+}
+
 function accountName(): string {
   try {
     return userInfo().username;

@@ -5,12 +5,14 @@ import { backgroundSettings } from './settings/background.js';
 import { Fault, type Setting } from './settings/kinds.js';
 import { limitsSettings } from './settings/limits.js';
 import { processSettings } from './settings/process.js';
+import { secondStoreSettings } from './settings/second-store.js';
 import { storageSettings } from './settings/storage.js';
 
 /** Every setting of Weighhouse, in the order in which `--help` and the README print them. */
 export const settings = {
   ...processSettings,
   ...storageSettings,
+  ...secondStoreSettings,
   ...accessSettings,
   ...limitsSettings,
   ...backgroundSettings,
@@ -62,6 +64,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     );
   if (config.storage === 's3') faults.push(...faultsOfS3(config));
   else if (Number.isFinite(config.redirect)) faults.push('REGISTRY_REDIRECT needs REGISTRY_STORAGE=s3');
+  faults.push(...faultsOfSecondStore(config));
   if (faults.length > 0) throw new ConfigError(faults);
   const dataDir = resolve(config.dataDir);
   return Object.freeze({
@@ -82,6 +85,18 @@ function faultsOfS3(config: Values): string[] {
   if (Number.isFinite(config.redirect) && config.redirectLifetime > config.readGrace)
     faults.push('REGISTRY_REDIRECT_LIFETIME must not exceed REGISTRY_READ_GRACE, for which bytes outlive their blob');
   return faults;
+}
+
+/** What the second store needs, of either kind, if there is one. */
+function faultsOfSecondStore(config: Values): string[] {
+  const needed = {
+    none: [],
+    filesystem: ['secondStoreRoot'],
+    s3: ['secondStoreS3Bucket', 'secondStoreS3AccessKeyId', 'secondStoreS3SecretAccessKey'],
+  } as const;
+  return needed[config.secondStore]
+    .filter((key) => config[key] === '')
+    .map((key) => `${settings[key].name} is missing: REGISTRY_SECOND_STORE=${config.secondStore} needs it`);
 }
 
 /** The settings of this process. The only place that reads the environment. */

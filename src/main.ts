@@ -1,7 +1,7 @@
 import cluster from 'node:cluster';
 import { readVersion } from './commands/version.js';
 import { type Config, ConfigError, describeSettings, readProcessConfig } from './config.js';
-import { UsageError } from './commands/usage.js';
+import { CommandError, UsageError } from './commands/usage.js';
 import { type Log, openLog } from './log.js';
 
 /** `args` is what follows the command's name. */
@@ -21,6 +21,11 @@ const commands: Record<string, { about: string; load(): Promise<Run>; takesArgum
   collect: {
     about: 'tells what nothing names any more (--dry-run), or takes what is due',
     load: async () => (await import('./commands/collect.js')).collectCommand,
+    takesArguments: true,
+  },
+  fsck: {
+    about: 'compares blobs with their files or objects (--deep: reads and hashes them)',
+    load: async () => (await import('./commands/fsck.js')).fsckCommand,
     takesArguments: true,
   },
   adopt: {
@@ -79,8 +84,13 @@ export async function main(argv: readonly string[]): Promise<void> {
     await run(config, log, rest);
   } catch (error) {
     process.stderr.write(`weighhouse: ${describe(error)}\n`);
-    process.exit(error instanceof ConfigError || error instanceof UsageError ? 2 : 1);
+    process.exit(exitCodeOf(error));
   }
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommandError) return error.exitCode;
+  return error instanceof ConfigError || error instanceof UsageError ? 2 : 1;
 }
 
 /** Words for the operator, with their causes; a fault of the program itself with its stack. */

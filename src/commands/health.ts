@@ -1,7 +1,7 @@
 import type { Queries } from '../database/connect.js';
 import { checkSchema } from '../database/migrate.js';
 import { newestMigration } from '../database/migrations.js';
-import { CHECKS, type CheckState, type HealthReport } from '../http/ops/health.js';
+import { CHECKS, type CheckState, type HealthReport, type Shortcoming } from '../http/ops/health.js';
 import type { Log } from '../log.js';
 import { type Installation, installationOf, requireStoreOf } from '../registry/installation.js';
 import { type Room, roomOf } from '../storage/folder-check.js';
@@ -27,6 +27,7 @@ export class Health {
   readonly #checks = new Map<Name, () => Promise<void>>();
   readonly #known = new Map<Name, CheckState>();
   #running = 0;
+  #isAnyQuarantined: () => Promise<boolean> = () => Promise.resolve(false);
   readonly #look = shared(KEEP_MS, () => this.#lookAtAll());
 
   constructor(options: HealthOptions) {
@@ -45,16 +46,27 @@ export class Health {
     this.#checks.set(name, once);
   }
 
+  /** Sets how it is found out whether blobs are quarantined, which does not take the node out. */
+  watchBlobs(isAnyQuarantined: () => Promise<boolean>): void {
+    this.#isAnyQuarantined = shared(KEEP_MS, isAnyQuarantined);
+  }
+
   /** Whether a check is under way: once nobody asks any more, one that hangs. */
   get waits(): boolean {
     return this.#running > 0;
   }
 
   async report(): Promise<HealthReport> {
-    const checks = await this.#look();
+    const [checks, quarantined] = await Promise.all([this.#look(), this.#quarantined()]);
+    const degraded: readonly Shortcoming[] = quarantined ? ['blobs'] : [];
     const well = CHECKS.every((name) => checks[name].status === 'ok');
     const status = this.#options.draining() ? 'draining' : well ? 'ok' : 'unavailable';
-    return { status, version: this.#options.version, checks };
+    return { status, version: this.#options.version, checks, degraded };
+  }
+
+  /** What can't be told now is not said: then the database is out. */
+  async #quarantined(): Promise<boolean> {
+    return await within(this.#options.limitMs, this.#isAnyQuarantined()).catch(() => false);
   }
 
   async #lookAtAll(): Promise<HealthReport['checks']> {

@@ -1,4 +1,5 @@
 import { sessionsJob } from '../auth/sessions.js';
+import { backgroundActor } from '../actor.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 import { abandonedJob, compactionJob } from '../gc/compaction.js';
@@ -10,6 +11,7 @@ import { orphansJob } from '../gc/orphans.js';
 import { recordChanges, recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
 import type { RewriteObserver, RewriterOptions } from '../gc/rewriter.js';
+import { scrubJob } from '../gc/scrub.js';
 import { straysJob } from '../gc/strays.js';
 import type { Log } from '../log.js';
 import { auditChanges } from '../metadata/audit.js';
@@ -23,6 +25,7 @@ import { Blobs } from '../registry/blobs.js';
 import { roomOf } from '../storage/folder-check.js';
 import type { RecordStore } from '../storage/record-store.js';
 import { isUploading, type SegmentStore } from '../storage/segment-store.js';
+import { scrubberOf, type ScrubbingObserver } from './scrubbing.js';
 
 /** So fast is written anew what a gateway has died over where compaction is off, and nobody has said how fast: bytes a second. */
 const LEFTOVER_RATE = 32 * 1024 * 1024;
@@ -30,14 +33,20 @@ const LEFTOVER_RATE = 32 * 1024 * 1024;
 /** A manifest that was condemned is unseen for so long at most: nobody takes longer from a HEAD of it to the index that lists it. */
 const MANIFEST_GRACE_SECONDS = 24 * 60 * 60;
 
-/** Everything that runs in the background. `observers` are told of what is written anew and what is collected. */
+/** Told of what jobs do: of what is written anew, collected, and read to see whether it is right. */
+export interface JobObservers {
+  readonly compaction: RewriteObserver;
+  readonly collector: CollectorObserver;
+  readonly scrub: ScrubbingObserver;
+}
+
+/** Everything that runs in the background. `second` is a store with a copy of the bytes, if there is one. */
 export function jobsOf(
   config: Config,
   database: Database,
-  store: SegmentStore,
-  records: RecordStore,
+  { store, records, second }: { store: SegmentStore; records: RecordStore; second: SegmentStore | undefined },
   log: Log,
-  observers: { readonly compaction: RewriteObserver; readonly collector: CollectorObserver },
+  { compaction: observer, collector, scrub }: JobObservers,
 ): Job[] {
   const everyMs = config.jobInterval * 1000;
   const pause = () => undefined;
@@ -46,14 +55,14 @@ export function jobsOf(
     database,
     log,
     pause,
-    observer: observers.compaction,
+    observer,
     bytesPerSecond: config.compactionRate || LEFTOVER_RATE,
     readGraceSeconds: config.readGrace,
   };
   return [
     expiryJob(database, everyMs),
     revokedJob(database, everyMs),
-    collectorJob(collectorOptions(config, database, log, observers.collector)),
+    collectorJob(collectorOptions(config, database, log, collector)),
     collectorWalkJob({
       database,
       everyMs: config.collectWalkInterval * 1000,
@@ -69,6 +78,21 @@ export function jobsOf(
     orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
     ...(isUploading(store) ? [straysJob({ ...rewriting, store, everyMs: config.orphanInterval * 1000 })] : []),
     abandonedJob(database, everyMs, config.readGrace),
+    ...(config.scrubInterval === 0
+      ? []
+      : [
+          scrubJob({
+            database,
+            log,
+            everyMs,
+            everyDays: config.scrubInterval,
+            scrubber: scrubberOf({
+              ...{ config, database, store, second, log, observer: scrub },
+              actor: backgroundActor('scrub'),
+              deep: true,
+            }),
+          }),
+        ]),
     ...(config.compactionRate === 0
       ? []
       : [

@@ -8,6 +8,7 @@ import { createOpsApp } from '../http/ops/app.js';
 import { createHttpServer } from '../http/server.js';
 import type { Log } from '../log.js';
 import { installationOf } from '../registry/installation.js';
+import { isAnyQuarantined } from '../registry/quarantine.js';
 import { probeFolder, type Room } from '../storage/folder-check.js';
 import type { SegmentStore } from '../storage/segment-store.js';
 import { databaseCheck, diskCheck, Health, storageCheck } from './health.js';
@@ -16,6 +17,8 @@ import { GatheredMetrics } from './metrics-gathered.js';
 import { collectorMetrics } from './metrics-collector.js';
 import { compactionMetrics } from './metrics-compaction.js';
 import { nodeMetrics } from './metrics-node.js';
+import { scrubMetrics } from './metrics-scrub.js';
+import type { ScrubbingObserver } from './scrubbing.js';
 import { readVersion } from './version.js';
 
 /** What the last scrapes may take when the listener closes, in milliseconds. */
@@ -34,6 +37,8 @@ export class Operations {
   readonly compaction: RewriteObserver;
   /** Counts what the collector does, where this node runs it. */
   readonly collector: CollectorObserver;
+  /** Counts what the scrub does, where this node runs it. */
+  readonly scrub: ScrubbingObserver;
   #connections: Connections | undefined;
   #database: Database | undefined;
   #room: Room | undefined;
@@ -47,6 +52,7 @@ export class Operations {
     this.#metrics = new GatheredMetrics(config.workers, { 'health of the node': () => health.report() });
     this.compaction = compactionMetrics(this.#metrics.registry);
     this.collector = collectorMetrics(this.#metrics.registry);
+    this.scrub = scrubMetrics(this.#metrics.registry, () => this.#database);
     nodeMetrics(this.#metrics.registry, {
       version,
       health,
@@ -90,6 +96,7 @@ export class Operations {
     const { storage, filesystemRoot, dataDir, databaseUrl, healthTimeout, healthFreeBytes } = this.#config;
     const database = connect({ url, pool: 2, timeout: healthTimeout });
     this.#database = database;
+    this.#health.watchBlobs(() => isAnyQuarantined(database));
     let installation = await installationOf(database);
     this.#health.watch(
       'database',

@@ -18,6 +18,7 @@ import { checkAddress } from './listen-address.js';
 import { bringUpToDate } from './migrate.js';
 import { Operations } from './operations.js';
 import { prepareStore } from './storage.js';
+import { openSecondStore } from './second-store.js';
 import { Teardown } from './teardown.js';
 import { Workers } from './workers.js';
 
@@ -120,7 +121,8 @@ async function start(
 
   const listener = listen(url, log);
   started.add('the listening connection', () => listener.close());
-  const jobs = new Jobs(jobsOf(config, database, store, records, log, operations), listener, log);
+  const stores = { store, records, second: await openSecondStore(config) };
+  const jobs = new Jobs(jobsOf(config, database, stores, log, operations), listener, log);
   started.add('the jobs', () => jobs.stop(), JOBS_MS);
   // Once more: now they have to end before what they use.
   started.add('the workers', () => workers.stop());

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Actor } from '../actor.js';
+import { backgroundActor } from '../actor.js';
 import type { Database } from '../database/connect.js';
 import { KnownByAll } from '../database/versions.js';
 import type { Log } from '../log.js';
@@ -17,7 +17,7 @@ const MIGRATION = '0012';
 const BATCH = 100;
 
 /** Who it is in the audit log. */
-export const COLLECTOR: Actor = { key: 'collector', name: 'the collector', address: '', userAgent: '', requestId: '' };
+export const COLLECTOR = backgroundActor('collector');
 
 /** Told of what the collector did. */
 export interface CollectorObserver {

@@ -1,4 +1,4 @@
-import type { Database } from '../database/connect.js';
+import type { Database, Queries } from '../database/connect.js';
 import type { Log } from '../log.js';
 import type { SegmentKey, SegmentStore } from '../storage/segment-store.js';
 import type { Job } from './jobs.js';
@@ -43,6 +43,24 @@ async function sweep({ database, store, log, ageSeconds }: OrphansOptions): Prom
   if (removed.length > 0)
     log.warn({ count: removed.length, first: removed[0]?.key }, 'objects that nothing names are being removed');
   return false;
+}
+
+/** How many objects of the store no row names now, those of uploads that end meanwhile among them. */
+export async function countUnnamed(queries: Queries, store: SegmentStore): Promise<number> {
+  let count = 0;
+  let batch = new Set<SegmentKey>();
+  const ask = async () => {
+    const [row] = await queries.query<{ count: number }>(
+      `select count(*) as count from unnest($1::text[]) as k (key)
+        where not exists (select from segments s where s.key = k.key) and not exists (select from removals r where r.key = k.key)`,
+      [[...batch]],
+    );
+    count += row?.count ?? 0;
+    batch = new Set();
+  };
+  for await (const key of store.list()) if (batch.add(key).size >= BATCH) await ask();
+  if (batch.size > 0) await ask();
+  return count;
 }
 
 /** Writes down which of the keys nothing names, and forgets those that something does. */

@@ -72,6 +72,8 @@ export const recordChanges: ChangeRecorder = (change) => ({
 });
 
 function rowsOf(change: Change): { kind: string; repository: string; digest: string | null; tag: string | null }[] {
+  // Of these the job that swaps a body, and the push, write down what is to be known.
+  if (change.kind === 'blob-quarantined' || change.kind === 'blob-healed') return [];
   const { repository } = change;
   switch (change.kind) {
     case 'blob-pushed':

@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Database } from '../database/connect.js';
+import type { Database, Queries } from '../database/connect.js';
 import { isFailure, RegistryError } from '../errors.js';
 import type { Log } from '../log.js';
 import { algorithmOf, type Digest, RunningDigest } from '../oci/digest.js';
@@ -12,6 +11,7 @@ import {
   ReplacementLost,
 } from '../registry/replacements.js';
 import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
+import { Pace } from './pace.js';
 
 /** How often the maker of a body says that it is at work. */
 const KEEP_MS = 5_000;
@@ -39,6 +39,10 @@ export interface RewriterOptions {
   readonly bytesPerSecond: number;
   /** How long the bytes of the body that goes stay for those who are reading them. */
   readonly readGraceSeconds: number;
+  /** Where the bytes are read, under the same keys; the store itself if it is left out. */
+  readonly source?: SegmentStore;
+  /** Told in the transaction that has put the new body in its place. */
+  readonly onSwapped?: (transaction: Queries, replacement: Replacement) => Promise<void>;
 }
 
 /**
@@ -60,13 +64,14 @@ export class Rewriter {
   }
 
   /** Builds what was started, and puts it in its place or gives it up. @throws what store or database threw */
-  async rewrite(replacement: Replacement, stopping: AbortSignal | undefined): Promise<void> {
+  async rewrite(replacement: Replacement, stopping: AbortSignal | undefined): Promise<RewriteOutcome> {
     const { database, log, observer } = this.#options;
     const { digest, size, replaces, segments } = replacement;
     let outcome: RewriteOutcome = 'failed';
     try {
       outcome = (await this.#build(replacement, stopping)) ? 'done' : 'abandoned';
       if (outcome === 'done') log.info({ digest, size, segments: segments.length }, 'a blob is one object now');
+      return outcome;
     } catch (error) {
       if (error instanceof ReplacementLost || stopping?.aborted) outcome = 'abandoned';
       else if (!isFailure(error, 'BlobDamaged')) throw error;
@@ -77,6 +82,7 @@ export class Rewriter {
         this.#damaged.set(digest, replaces);
         log.error({ err: error, digest, size }, 'the stored bytes of a blob are damaged; it was not written anew');
       }
+      return outcome;
     } finally {
       observer.ended(outcome);
       if (outcome !== 'done') await database.transaction((transaction) => dropReplacement(transaction, replacement));
@@ -85,7 +91,7 @@ export class Rewriter {
 
   /** @returns whether the blob has the new body. @throws ReplacementLost; 'BlobDamaged'; what store or database throw */
   async #build(replacement: Replacement, stopping: AbortSignal | undefined): Promise<boolean> {
-    const { database, store, pause, observer, readGraceSeconds } = this.#options;
+    const { database, store, source = store, pause, observer, readGraceSeconds, onSwapped } = this.#options;
     const { digest, size, segments, segment } = replacement;
     const lost = new AbortController();
     const signal = stopping ? AbortSignal.any([stopping, lost.signal]) : lost.signal;
@@ -100,7 +106,7 @@ export class Rewriter {
       await pause('compaction:begun');
       const open = await store.begin(segment.key, size);
       try {
-        const bytes = readBody(store, segments, { start: 0, end: size });
+        const bytes = readBody(source, segments, { start: 0, end: size });
         await open.write(paced(bytes, this.#options.bytesPerSecond, signal), signal, {
           passed: (piece) => {
             running.update(piece);
@@ -116,6 +122,7 @@ export class Rewriter {
         await pause('compaction:sealed');
         return await database.transaction(async (transaction) => {
           const swapped = await finishReplacement(transaction, replacement, objectSize, readGraceSeconds);
+          if (swapped) await onSwapped?.(transaction, replacement);
           await pause('compaction:in-swap');
           return swapped;
         });
@@ -133,20 +140,18 @@ export class Rewriter {
   }
 }
 
-/** Passes the bytes on at this pace at most; what was missed while somebody else was slow is not made up for. */
+/** Passes the bytes on at this pace at most. */
 async function* paced(
   source: AsyncIterable<Uint8Array>,
   bytesPerSecond: number,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  let due = performance.now();
+  const pace = new Pace(bytesPerSecond);
   for await (const bytes of source) {
     signal.throwIfAborted();
     // They are lent, and whoever writes them keeps them for a while.
     yield Uint8Array.from(bytes);
-    due = Math.max(due, performance.now()) + (1000 * bytes.length) / bytesPerSecond;
-    const wait = due - performance.now();
-    if (wait >= 1) await sleep(wait, undefined, { signal }).catch(() => signal.throwIfAborted());
+    await pace.passed(bytes.length, signal);
   }
 }
 

@@ -57,16 +57,23 @@ const COLUMNS = [
 export const auditChanges: ChangeRecorder = (change, actor) => auditRows([{ actor, entry: entryOf(change) }]);
 
 function entryOf(change: Change): AuditEntry {
-  const { repository } = change;
   switch (change.kind) {
+    case 'blob-quarantined': {
+      const { digest, size, repositories, fault } = change;
+      return entry('blob', 'quarantine', digest, undefined, { digest, size, fault, repositories });
+    }
+    case 'blob-healed': {
+      const { digest, size, source } = change;
+      return entry('blob', 'heal', digest, undefined, { digest, size, source });
+    }
     case 'blob-pushed':
-      return entry('blob', 'push', change.digest, repository, { digest: change.digest, size: change.size });
+      return entry('blob', 'push', change.digest, change.repository, { digest: change.digest, size: change.size });
     case 'blob-mounted':
-      return entry('blob', 'mount', change.digest, repository, { digest: change.digest, from: change.from });
+      return entry('blob', 'mount', change.digest, change.repository, { digest: change.digest, from: change.from });
     case 'blob-removed':
-      return entry('blob', 'delete', change.digest, repository, { digest: change.digest });
+      return entry('blob', 'delete', change.digest, change.repository, { digest: change.digest });
     case 'manifest-pushed': {
-      const { digest, manifest, size, moved } = change;
+      const { repository, digest, manifest, size, moved } = change;
       const before = new Map(moved.map(({ tag, previous }) => [tag, previous]));
       return entry('manifest', 'push', digest, repository, {
         digest,
@@ -80,18 +87,22 @@ function entryOf(change: Change): AuditEntry {
       });
     }
     case 'manifest-removed': {
-      const { digest, mediaType, size, tags } = change;
+      const { repository, digest, mediaType, size, tags } = change;
       const gone = tags.map((tag) => ({ tag, before: digest, after: null }));
       return entry('manifest', 'delete', digest, repository, { digest, media_type: mediaType, size, tags: gone });
     }
     case 'tag-set':
-      return entry('tag', 'set', change.tag, repository, {
+      return entry('tag', 'set', change.tag, change.repository, {
         tag: change.tag,
         before: change.previous,
         after: change.digest,
       });
     case 'tag-removed':
-      return entry('tag', 'delete', change.tag, repository, { tag: change.tag, before: change.digest, after: null });
+      return entry('tag', 'delete', change.tag, change.repository, {
+        tag: change.tag,
+        before: change.digest,
+        after: null,
+      });
   }
 }
 
@@ -99,7 +110,7 @@ function entry(
   resourceType: string,
   verb: string,
   resourceId: string,
-  repository: string,
+  repository: string | undefined,
   details: Record<string, unknown>,
 ): AuditEntry {
   return { action: `${resourceType}.${verb}`, resourceType, resourceId, repository, details };

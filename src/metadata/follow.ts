@@ -32,7 +32,14 @@ export const followChanges: ChangeObserver = Object.assign(follow, {
 });
 
 /** Blobs mean nothing by themselves; a tag that is set alone is set by the metadata API, which knows. */
-const MEANINGLESS: ReadonlySet<Change['kind']> = new Set(['tag-set', 'blob-pushed', 'blob-mounted', 'blob-removed']);
+const MEANINGLESS: ReadonlySet<Change['kind']> = new Set([
+  'tag-set',
+  'blob-pushed',
+  'blob-mounted',
+  'blob-removed',
+  'blob-quarantined',
+  'blob-healed',
+]);
 
 async function follow(change: Change, actor: Actor, transaction: Queries): Promise<void> {
   switch (change.kind) {
@@ -46,6 +53,8 @@ async function follow(change: Change, actor: Actor, transaction: Queries): Promi
     case 'blob-pushed':
     case 'blob-mounted':
     case 'blob-removed':
+    case 'blob-quarantined':
+    case 'blob-healed':
       return;
   }
 }

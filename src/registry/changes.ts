@@ -14,11 +14,24 @@ export interface MovedTag {
   readonly previous: Digest | null;
 }
 
+/** Where the right bytes of a quarantined blob came from; `restored`: its own were put right in the store. */
+export type HealingSource = 'push' | 'second-store' | 'restored';
+
 /** What the registry changed. Sizes in bytes. */
 export type Change =
   | { readonly kind: 'blob-pushed'; repository: RepositoryName; digest: Digest; size: number }
   | { readonly kind: 'blob-mounted'; repository: RepositoryName; digest: Digest; from: RepositoryName }
   | { readonly kind: 'blob-removed'; repository: RepositoryName; digest: Digest }
+  /** Of the registry as a whole; `repositories` are those that have it, as far as one would read. */
+  | {
+      readonly kind: 'blob-quarantined';
+      digest: Digest;
+      size: number;
+      repositories: readonly RepositoryName[];
+      /** What is wrong with its bytes, in facts. */
+      fault: Readonly<Record<string, string | number | null>>;
+    }
+  | { readonly kind: 'blob-healed'; digest: Digest; size: number; source: HealingSource }
   | {
       readonly kind: 'manifest-pushed';
       repository: RepositoryName;

@@ -125,7 +125,8 @@ interface LockedBlob {
 
 /**
  * Locks the repository and the blobs that are in it, in one order, against removal and against being condemned (which wants
- * the link FOR UPDATE). An index may come before what it lists, but no manifest before its blobs. @returns those that are there.
+ * the link FOR UPDATE). An index may come before what it lists, but no manifest before its blobs. @returns
+ * those that are there; a quarantined one is not, as for HEAD: whoever pushes it heals it.
  */
 async function lockBlobs(
   transaction: Queries,
@@ -135,8 +136,10 @@ async function lockBlobs(
   if (digests.length === 0) return [];
   return await transaction.query<LockedBlob>(
     `with known as materialized (select id from repositories where name = $1 for key share)
-     select l.repository, l.digest, l.condemned_at is not null as condemned from repository_blobs l
-      where l.repository = (select id from known) and l.digest = any($2::text[]) order by l.digest for key share of l`,
+     select l.repository, l.digest, l.condemned_at is not null as condemned
+       from repository_blobs l join blobs b on b.digest = l.digest
+      where l.repository = (select id from known) and l.digest = any($2::text[]) and b.quarantined_at is null
+      order by l.digest for key share of l`,
     [repository, digests],
   );
 }

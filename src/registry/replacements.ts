@@ -16,6 +16,8 @@ export interface Replacement {
   /** The new one; its row and its segment's are committed. */
   readonly body: number;
   readonly segment: { readonly id: number; readonly key: SegmentKey };
+  /** Whether the blob is quarantined, and put to use again with it. */
+  readonly heals: boolean;
 }
 
 /** The row that names the body in the making is gone: it was taken for abandoned, or is finished. */
@@ -56,7 +58,7 @@ export async function startReplacement(
       );
       if (!made) throw new Error('no row was inserted');
       const { body, ...segment } = made;
-      return { digest, size: blob.size, replaces: blob.body, segments: blob.segments, body, segment };
+      return { digest, size: blob.size, replaces: blob.body, segments: blob.segments, body, segment, heals: false };
     });
   } catch (error) {
     if (brokenConstraint(error) === 'replacements_pk') return undefined;
@@ -91,7 +93,7 @@ export async function finishReplacement(
   objectSize: number,
   graceSeconds: number,
 ): Promise<boolean> {
-  const { digest, size, body, replaces, segment } = replacement;
+  const { digest, size, body, replaces, segment, heals } = replacement;
   if (objectSize !== size) throw new Error(`the new object of ${digest} has ${objectSize} bytes, not ${size}`);
   if (!(await unname(transaction, replacement))) throw new ReplacementLost(`the replacement of ${digest} is gone`);
   await transaction.query(
@@ -99,9 +101,9 @@ export async function finishReplacement(
     [segment.id, size],
   );
   const replaced = await transaction.query(
-    `update blobs set body = $2 where digest = $1 and body = $3 and size = $4
-        and quarantined_at is null returning digest`,
-    [digest, body, replaces, size],
+    `update blobs set body = $2, quarantined_at = null where digest = $1 and body = $3 and size = $4
+        and (quarantined_at is not null) = $5 returning digest`,
+    [digest, body, replaces, size, heals],
   );
   await dropBody(transaction, replaced.length > 0 ? replaces : body, replaced.length > 0 ? graceSeconds : 0);
   if (replaced.length === 0) return false;

@@ -2,6 +2,7 @@ import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import { dropBody } from './bodies.js';
+import { outlast } from './remembered.js';
 import { takenUpload } from './upload-errors.js';
 import { announceTaken } from './upload-sessions.js';
 
@@ -26,9 +27,10 @@ export interface Commit {
  * place. A link that is condemned is revived, one that the collector is just taking away is made anew. Two commits of one session meet at its row; the epoch lets one through. A record of a writer at
  * work in the same epoch moves the offset, and then the size is wrong.
  *
+ * @returns whether a quarantined blob was healed by it.
  * @throws 'UploadTaken' if the session is no longer the caller's, or no longer of that size.
  */
-export async function commitSession(transaction: Queries, commit: Commit): Promise<void> {
+export async function commitSession(transaction: Queries, commit: Commit): Promise<boolean> {
   const { id, epoch, digest, size, body } = commit;
   // One statement for what most commits are: of bytes that nobody has pushed before. It drops spares as `dropSpares` does.
   const [held] = await transaction.query<{ repository: number; spares: number; isNew: boolean }>(
@@ -46,18 +48,20 @@ export async function commitSession(transaction: Queries, commit: Commit): Promi
   );
   if (!held) throw takenUpload();
   if (held.spares > 0) await announceTaken(transaction, id, epoch + 1);
-  if (held.isNew) return;
-  await nameBody(transaction, commit);
+  if (held.isNew) return false;
+  const healed = await nameBody(transaction, commit);
   await transaction.query(
     `insert into repository_blobs (repository, digest) values ($1, $2)
      on conflict (repository, digest) do update set linked_at = now(), condemned_at = null`,
     [held.repository, digest],
   );
+  return healed;
 }
 
-async function nameBody(transaction: Queries, commit: Commit): Promise<void> {
+/** @returns whether the blob was quarantined. */
+async function nameBody(transaction: Queries, commit: Commit): Promise<boolean> {
   const existing = await insertOrLock(transaction, commit);
-  if (!existing) return;
+  if (!existing) return false;
   if (existing.quarantined) {
     await transaction.query('update blobs set body = $2, size = $3, quarantined_at = null where digest = $1', [
       commit.digest,
@@ -65,12 +69,15 @@ async function nameBody(transaction: Queries, commit: Commit): Promise<void> {
       commit.size,
     ]);
     await dropBody(transaction, existing.body, commit.readGraceSeconds);
-    return;
+    // From a moment before the quarantine somebody may remember where the wrong ones are.
+    outlast(transaction);
+    return true;
   }
   if (existing.size !== commit.size) {
     throw new Error(`blob ${commit.digest} has ${existing.size} bytes in its row, but ${commit.size} bytes hash to it`);
   }
   await dropBody(transaction, commit.body, 0);
+  return false;
 }
 
 /** Makes the blob's row, or locks the one that is there. @returns the latter, undefined if the row is new. */

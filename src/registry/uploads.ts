@@ -310,8 +310,10 @@ export class Uploads {
     await pause('upload:before-commit');
     await database.transaction(async (transaction) => {
       if (progress) await recordProgress(transaction, session, progress, lifetimeSeconds);
-      await commitSession(transaction, { id, repository, body, epoch, digest, size, readGraceSeconds });
+      const commit = { id, repository, body, epoch, digest, size, readGraceSeconds };
+      const healed = await commitSession(transaction, commit);
       await announce(observers, { kind: 'blob-pushed', repository, digest, size }, actor, transaction);
+      if (healed) await announce(observers, { kind: 'blob-healed', digest, size, source: 'push' }, actor, transaction);
       await pause('upload:in-commit');
     });
     this.#follower.forget(id);

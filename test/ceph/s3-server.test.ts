@@ -49,6 +49,7 @@ describe('a registry whose bytes are in a bucket', () => {
     expect(await health.json()).to.deep.include({
       status: 'ok',
       checks: { database: well, storage: well, disk: well, workers: well },
+      degraded: [],
     });
     const metrics = await (await server.request('GET', '/metrics')).text();
     expect(metrics).to.match(/^weighhouse_storage_free_bytes nan$/im);

@@ -81,6 +81,7 @@ describe('the health of a registry', function () {
         status: 'ok',
         version,
         checks: { database: well, storage: well, disk: well, workers: well },
+        degraded: [],
       });
       for (const path of ['/health', '/health/live']) {
         const answer = await exchange(host, 'HEAD', path, { headers: { authorization: '' } });

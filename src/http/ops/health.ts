@@ -6,11 +6,15 @@ export const CHECKS = ['database', 'storage', 'disk', 'workers'] as const;
 
 export type CheckState = 'ok' | 'unavailable';
 
+/** What is not as it should be although the node serves; `blobs`: some are quarantined, since their bytes are damaged. */
+export type Shortcoming = 'blobs';
+
 /** How the node is, told to everybody who asks: names and states, never why. */
 export interface HealthReport {
   readonly status: CheckState | 'draining';
   readonly version: string;
   readonly checks: Readonly<Record<(typeof CHECKS)[number], { readonly status: CheckState }>>;
+  readonly degraded: readonly Shortcoming[];
 }
 
 /** The handlers of /health and /health/live. */
