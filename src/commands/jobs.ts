@@ -13,6 +13,7 @@ import type { Log } from '../log.js';
 import { factsJob } from '../metadata/facts-job.js';
 import { answersJob } from '../metadata/idempotency.js';
 import { sealJob } from '../metadata/seals.js';
+import { usageJob } from '../policies/count.js';
 import { Blobs } from '../registry/blobs.js';
 import { roomOf } from '../storage/folder-check.js';
 import type { RecordStore } from '../storage/record-store.js';
@@ -46,6 +47,7 @@ export function jobsOf(
     revokedJob(database, everyMs),
     removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay }),
     recordsJob(database, records, config.recordInterval * 1000),
+    usageJob(database, config.usageInterval * 1000),
     factsJob(database, blobs, everyMs),
     answersJob(database, everyMs),
     sessionsJob(database, everyMs),

@@ -1,0 +1,107 @@
+import type { Database, Queries } from '../database/connect.js';
+import { holdSums, MOST, sumQuotas } from './quota-sums.js';
+
+/** How many blobs find their home, and how many repositories are counted, in one transaction. */
+const BLOBS = 2_000;
+const REPOSITORIES = 20;
+
+/**
+ * The first repository of those that hold a blob is its home, to which its bytes are charged. Where that has changed both are
+ * counted anew.
+ */
+const HOMES = `
+  with due as (
+    delete from usage_blobs_due where digest in (
+      select digest from usage_blobs_due order by since, digest limit $1 for update skip locked)
+    returning digest, since),
+  found as materialized (
+    select d.digest, d.since, h.repository as before,
+           (select min(l.repository) from repository_blobs l where l.digest = d.digest) as after
+      from due d left join blob_homes h on h.digest = d.digest),
+  changed as (select * from found where before is distinct from after),
+  gone as (delete from blob_homes h using changed c where h.digest = c.digest and c.after is null),
+  put as (
+    insert into blob_homes (digest, repository) select digest, after from changed where after is not null
+    on conflict (digest) do update set repository = excluded.repository),
+  marked as (
+    insert into usage_repositories_due (repository, since)
+    select repository, min(since) from (
+      select before as repository, since from changed union all select after, since from changed) both_of
+     where repository is not null group by repository order by repository
+    on conflict (repository) do update set since = least(usage_repositories_due.since, excluded.since))
+  select count(*)::bigint as done from due`;
+
+const COUNT = `
+  with due as (
+    delete from usage_repositories_due
+     where repository in (
+       select repository from usage_repositories_due order by since, repository limit $1 for update skip locked)
+    returning repository),
+  put as (
+    insert into repository_usage (repository, named_bytes, stored_bytes, charged_bytes, manifests, tags, blobs)
+    select d.repository, least(m.bytes + n.bytes, ${MOST}), least(b.bytes, ${MOST}), least(b.charged, ${MOST}), m.rows,
+           (select count(*) from tags t where t.repository = d.repository), b.rows
+      from due d
+      cross join lateral (
+        select count(*) as rows, coalesce(sum(b.size), 0) as bytes,
+               coalesce(sum(b.size) filter (where h.repository = d.repository), 0) as charged
+          from repository_blobs l join blobs b on b.digest = l.digest left join blob_homes h on h.digest = l.digest
+         where l.repository = d.repository) b
+      cross join lateral (
+        select count(*) as rows, coalesce(sum(size), 0) as bytes from manifests where repository = d.repository) m
+      cross join lateral (
+        select coalesce(sum(b.size), 0) as bytes from manifest_references f join blobs b on b.digest = f.blob
+         where f.repository = d.repository and f.blob is not null) n
+    on conflict (repository) do update
+       set named_bytes = excluded.named_bytes, stored_bytes = excluded.stored_bytes, charged_bytes = excluded.charged_bytes,
+           manifests = excluded.manifests, tags = excluded.tags, blobs = excluded.blobs
+    returning repository, named_bytes, stored_bytes, charged_bytes),
+  noted as (
+    insert into repository_usage_days (repository, day, named_bytes, stored_bytes, charged_bytes)
+    select repository, (now() at time zone 'UTC')::date, named_bytes, stored_bytes, charged_bytes from put
+    on conflict (repository, day) do update
+       set named_bytes = excluded.named_bytes, stored_bytes = excluded.stored_bytes, charged_bytes = excluded.charged_bytes)
+  select count(*)::bigint as done from due`;
+
+const TOTAL = `
+  insert into usage_days (day, named_bytes, stored_bytes, repositories, manifests, tags, blobs)
+  select (now() at time zone 'UTC')::date, least(coalesce(sum(named_bytes), 0), ${MOST}),
+         least(coalesce(sum(charged_bytes), 0), ${MOST}), count(*) filter (where manifests > 0 or blobs > 0),
+         coalesce(sum(manifests), 0), coalesce(sum(tags), 0), (select count(*) from blob_homes)
+    from repository_usage
+  on conflict (day) do update
+     set named_bytes = excluded.named_bytes, stored_bytes = excluded.stored_bytes, repositories = excluded.repositories,
+         manifests = excluded.manifests, tags = excluded.tags, blobs = excluded.blobs`;
+
+/**
+ * Counts what has changed. Each statement sees the changes whose marks it sees, and a mark that it does not see stays. Rows that
+ * somebody marks at the moment are left for the next time, so that nobody waits in a circle.
+ */
+export function usageJob(database: Database, everyMs: number) {
+  return { name: 'usage', everyMs, run: () => countBatch(database) };
+}
+
+/** @returns whether there may be more to do */
+export async function countBatch(database: Database): Promise<boolean> {
+  const homes = await database.transaction(async (transaction) => {
+    await holdSums(transaction);
+    return await doneBy(transaction, HOMES, BLOBS);
+  });
+  if (homes === BLOBS) return true;
+  const counted = await database.transaction(async (transaction) => {
+    await holdSums(transaction);
+    const repositories = await doneBy(transaction, COUNT, REPOSITORIES);
+    const left = await transaction.query('select from usage_repositories_due limit 1');
+    // As long as there are more, the next batch will sum.
+    if (repositories === 0 || left.length > 0) return repositories;
+    await transaction.query(TOTAL);
+    await sumQuotas(transaction);
+    return repositories;
+  });
+  return counted === REPOSITORIES;
+}
+
+async function doneBy(transaction: Queries, text: string, limit: number): Promise<number> {
+  const [row] = await transaction.query<{ done: number }>(text, [limit]);
+  return row?.done ?? 0;
+}
