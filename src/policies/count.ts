@@ -1,5 +1,5 @@
-import type { Database, Queries } from '../database/connect.js';
-import { holdSums, MOST, sumQuotas } from './quota-sums.js';
+import type { Database } from '../database/connect.js';
+import { addToQuotas, type Charge, holdSums, MOST } from './quota-sums.js';
 
 /** How many blobs find their home, and how many repositories are counted, in one transaction. */
 const BLOBS = 2_000;
@@ -61,7 +61,8 @@ const COUNT = `
     select repository, (now() at time zone 'UTC')::date, named_bytes, stored_bytes, charged_bytes from put
     on conflict (repository, day) do update
        set named_bytes = excluded.named_bytes, stored_bytes = excluded.stored_bytes, charged_bytes = excluded.charged_bytes)
-  select count(*)::bigint as done from due`;
+  select r.name, (p.charged_bytes - coalesce(f.charged_bytes, 0))::bigint as "more"
+    from put p join repositories r on r.id = p.repository left join repository_usage f on f.repository = p.repository`;
 
 const TOTAL = `
   insert into usage_days (day, named_bytes, stored_bytes, repositories, manifests, tags, blobs)
@@ -85,23 +86,18 @@ export function usageJob(database: Database, everyMs: number) {
 export async function countBatch(database: Database): Promise<boolean> {
   const homes = await database.transaction(async (transaction) => {
     await holdSums(transaction);
-    return await doneBy(transaction, HOMES, BLOBS);
+    const [row] = await transaction.query<{ done: number }>(HOMES, [BLOBS]);
+    return row?.done ?? 0;
   });
   if (homes === BLOBS) return true;
   const counted = await database.transaction(async (transaction) => {
     await holdSums(transaction);
-    const repositories = await doneBy(transaction, COUNT, REPOSITORIES);
+    const charges = await transaction.query<Charge>(COUNT, [REPOSITORIES]);
+    await addToQuotas(transaction, charges);
     const left = await transaction.query('select from usage_repositories_due limit 1');
     // As long as there are more, the next batch will sum.
-    if (repositories === 0 || left.length > 0) return repositories;
-    await transaction.query(TOTAL);
-    await sumQuotas(transaction);
-    return repositories;
+    if (charges.length > 0 && left.length === 0) await transaction.query(TOTAL);
+    return charges.length;
   });
   return counted === REPOSITORIES;
-}
-
-async function doneBy(transaction: Queries, text: string, limit: number): Promise<number> {
-  const [row] = await transaction.query<{ done: number }>(text, [limit]);
-  return row?.done ?? 0;
 }

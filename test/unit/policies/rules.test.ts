@@ -130,7 +130,7 @@ describe('what policies come to', () => {
       );
     });
 
-    it('end soon, or are refused when they are made', async function () {
+    it('are matched soon, also the most hostile', async function () {
       this.timeout(60_000);
       const name = 'a'.repeat(20).concat('/a'.repeat(117));
       for (const hostile of [
@@ -146,7 +146,7 @@ describe('what policies come to', () => {
             () => 'matched',
             (error: { code?: string }) => error.code,
           );
-        expect(outcome, hostile).to.be.oneOf(['matched', '2201B']);
+        expect(outcome, hostile).to.equal('matched');
         expect(performance.now() - before, hostile).to.be.below(2_000);
       }
     });
