@@ -14,6 +14,7 @@ import { addressError } from './listen-address.js';
 import { GatheredMetrics } from './metrics-gathered.js';
 import { compactionMetrics } from './metrics-compaction.js';
 import { nodeMetrics } from './metrics-node.js';
+import { usageMetrics } from './metrics-usage.js';
 import { readVersion } from './version.js';
 
 /** What the last scrapes may take when the listener closes, in milliseconds. */
@@ -42,6 +43,7 @@ export class Operations {
     this.#health = health;
     this.#metrics = new GatheredMetrics(config.workers, { 'health of the node': () => health.report() });
     this.compaction = compactionMetrics(this.#metrics.registry);
+    usageMetrics(this.#metrics.registry, () => this.#database);
     nodeMetrics(this.#metrics.registry, {
       version,
       health,
