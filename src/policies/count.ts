@@ -4,6 +4,8 @@ import { addToQuotas, type Charge, holdSums, MOST } from './quota-sums.js';
 /** How many blobs find their home, and how many repositories are counted, in one transaction. */
 const BLOBS = 2_000;
 const REPOSITORIES = 20;
+/** A batch ends early at about so many manifests and blobs, which its first repository alone may pass. */
+const ROWS = 100_000;
 
 /**
  * The first repository of those that hold a blob is its home, to which its bytes are charged. Where that has changed both are
@@ -32,11 +34,15 @@ const HOMES = `
   select count(*)::bigint as done from due`;
 
 const COUNT = `
-  with due as (
+  with first as materialized (
+    select repository, since from usage_repositories_due order by since, repository limit $1 for update skip locked),
+  placed as (
+    select f.repository, sum(coalesce(u.manifests + u.blobs, 0)) over (
+             order by f.since, f.repository rows between unbounded preceding and 1 preceding) as before
+      from first f left join repository_usage u on u.repository = f.repository),
+  due as (
     delete from usage_repositories_due
-     where repository in (
-       select repository from usage_repositories_due order by since, repository limit $1 for update skip locked)
-    returning repository),
+     where repository in (select repository from placed where coalesce(before, 0) < $2) returning repository),
   put as (
     insert into repository_usage (repository, named_bytes, stored_bytes, charged_bytes, manifests, tags, blobs)
     select d.repository, least(m.bytes + n.bytes, ${MOST}), least(b.bytes, ${MOST}), least(b.charged, ${MOST}), m.rows,
@@ -92,12 +98,12 @@ export async function countBatch(database: Database): Promise<boolean> {
   if (homes === BLOBS) return true;
   const counted = await database.transaction(async (transaction) => {
     await holdSums(transaction);
-    const charges = await transaction.query<Charge>(COUNT, [REPOSITORIES]);
+    const charges = await transaction.query<Charge>(COUNT, [REPOSITORIES, ROWS]);
     await addToQuotas(transaction, charges);
     const left = await transaction.query('select from usage_repositories_due limit 1');
     // As long as there are more, the next batch will sum.
     if (charges.length > 0 && left.length === 0) await transaction.query(TOTAL);
-    return charges.length;
+    return { repositories: charges.length, more: left.length > 0 };
   });
-  return counted === REPOSITORIES;
+  return counted.repositories > 0 && counted.more;
 }

@@ -263,7 +263,8 @@ describe('the metrics of a registry', function () {
       expect(value).not.to.include(ADMIN_KEY);
       expect(value).not.to.include('127.0.0.1');
       // The pattern of a quota is what an admin wrote.
-      if (value.includes('/') && value !== 'unused/*') expect(value).to.match(/^\/(v2\/[a-z*:/_]*|metrics|health|health\/live)$/);
+      if (value.includes('/') && value !== 'unused/*')
+        expect(value).to.match(/^\/(v2\/[a-z*:/_]*|metrics|health|health\/live)$/);
     }
   });
 });

@@ -136,6 +136,8 @@ describe('a quota', function () {
     const { id } = await told(ask('GET', `/models/${encodeURIComponent('api-quota/model')}`));
     const draft = await told(ask('POST', '/releases', { model_id: id, version: 'v2' }), 201);
     await limit('api-quota/model', 1);
+    await until('the release is counted', async () => (await quotaOf('api-quota/model'))?.used_bytes > 1);
+    await new Promise((resolve) => setTimeout(resolve, 500));
     const upload = async (key?: string) =>
       await ask('POST', `/artifacts/upload?release_id=${draft.id}&name=x`, Buffer.from('more than it holds'), {
         headers: { 'content-type': 'application/octet-stream' },
