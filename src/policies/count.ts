@@ -98,6 +98,8 @@ export async function countBatch(database: Database): Promise<boolean> {
   if (homes === BLOBS) return true;
   const counted = await database.transaction(async (transaction) => {
     await holdSums(transaction);
+    // With statistics that lag behind PostgreSQL has read all links there are, once for each repository.
+    await transaction.query('set local enable_seqscan = off');
     const charges = await transaction.query<Charge>(COUNT, [REPOSITORIES, ROWS]);
     await addToQuotas(transaction, charges);
     const left = await transaction.query('select from usage_repositories_due limit 1');
