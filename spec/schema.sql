@@ -58,6 +58,11 @@ create table audit_seals (
   sealed_at timestamp with time zone default now() not null
 );
 
+create table blob_homes (
+  digest text collate "C" not null,
+  repository bigint not null
+);
+
 create table blobs (
   digest text collate "C" not null,
   size bigint not null,
@@ -162,6 +167,23 @@ create table orphans (
   cluster text not null
 );
 
+create table policies (
+  id uuid default gen_random_uuid() not null,
+  pattern text collate "C" not null,
+  untagged_keep boolean default false not null,
+  untagged_days integer,
+  protected_tags jsonb default '[]'::jsonb not null,
+  quota_bytes bigint,
+  created_by text not null,
+  created_at timestamp with time zone default now() not null,
+  updated_at timestamp with time zone default now() not null
+);
+
+create table quota_usage (
+  policy uuid not null,
+  used_bytes bigint not null
+);
+
 create table records (
   id bigint generated always as identity not null,
   kind text not null,
@@ -216,6 +238,24 @@ create table repository_blobs (
   digest text collate "C" not null,
   linked_at timestamp with time zone default now() not null,
   condemned_at timestamp with time zone
+);
+
+create table repository_usage (
+  repository bigint not null,
+  named_bytes bigint not null,
+  stored_bytes bigint not null,
+  charged_bytes bigint not null,
+  manifests bigint not null,
+  tags bigint not null,
+  blobs bigint not null
+);
+
+create table repository_usage_days (
+  repository bigint not null,
+  day date not null,
+  named_bytes bigint not null,
+  stored_bytes bigint not null,
+  charged_bytes bigint not null
 );
 
 create table reviews (
@@ -307,6 +347,26 @@ create table uploads (
   followed_at timestamp with time zone
 );
 
+create table usage_blobs_due (
+  digest text collate "C" not null,
+  since timestamp with time zone not null
+);
+
+create table usage_days (
+  day date not null,
+  named_bytes bigint not null,
+  stored_bytes bigint not null,
+  repositories bigint not null,
+  manifests bigint not null,
+  tags bigint not null,
+  blobs bigint not null
+);
+
+create table usage_repositories_due (
+  repository bigint not null,
+  since timestamp with time zone not null
+);
+
 create table visibility (
   pattern text collate "C" not null,
   is_public boolean not null,
@@ -317,6 +377,7 @@ alter table api_keys add constraint api_keys_pk PRIMARY KEY (id);
 alter table artifacts add constraint artifacts_pk PRIMARY KEY (id);
 alter table audit_logs add constraint audit_logs_pk PRIMARY KEY (id);
 alter table audit_seals add constraint audit_seals_pk PRIMARY KEY (id);
+alter table blob_homes add constraint blob_homes_pk PRIMARY KEY (digest);
 alter table blobs add constraint blobs_pk PRIMARY KEY (digest);
 alter table bodies add constraint bodies_pk PRIMARY KEY (id);
 alter table deployment_events add constraint deployment_events_pk PRIMARY KEY (id);
@@ -327,12 +388,16 @@ alter table manifest_references add constraint manifest_references_pk PRIMARY KE
 alter table manifests add constraint manifests_pk PRIMARY KEY (repository, digest);
 alter table models add constraint models_pk PRIMARY KEY (id);
 alter table orphans add constraint orphans_pk PRIMARY KEY (key);
+alter table policies add constraint policies_pk PRIMARY KEY (id);
+alter table quota_usage add constraint quota_usage_pk PRIMARY KEY (policy);
 alter table records add constraint records_pk PRIMARY KEY (id);
 alter table releases add constraint releases_pk PRIMARY KEY (id);
 alter table removals add constraint removals_pk PRIMARY KEY (key);
 alter table replacements add constraint replacements_pk PRIMARY KEY (digest);
 alter table repositories add constraint repositories_pk PRIMARY KEY (id);
 alter table repository_blobs add constraint repository_blobs_pk PRIMARY KEY (repository, digest);
+alter table repository_usage add constraint repository_usage_pk PRIMARY KEY (repository);
+alter table repository_usage_days add constraint repository_usage_days_pk PRIMARY KEY (repository, day);
 alter table reviews add constraint reviews_pk PRIMARY KEY (id);
 alter table scrubs add constraint scrubs_pk PRIMARY KEY (id);
 alter table segments add constraint segments_pk PRIMARY KEY (id);
@@ -341,6 +406,9 @@ alter table signing_keys add constraint signing_keys_pk PRIMARY KEY (id);
 alter table tag_events add constraint tag_events_pk PRIMARY KEY (id);
 alter table tags add constraint tags_pk PRIMARY KEY (repository, name);
 alter table uploads add constraint uploads_pk PRIMARY KEY (id);
+alter table usage_blobs_due add constraint usage_blobs_due_pk PRIMARY KEY (digest);
+alter table usage_days add constraint usage_days_pk PRIMARY KEY (day);
+alter table usage_repositories_due add constraint usage_repositories_due_pk PRIMARY KEY (repository);
 alter table visibility add constraint visibility_pk PRIMARY KEY (pattern);
 alter table api_keys add constraint api_keys_hash UNIQUE (key_hash);
 alter table api_keys add constraint api_keys_name_check CHECK ((length(name) <= 255));
@@ -381,6 +449,13 @@ alter table models add constraint models_repository_one UNIQUE (repository_id);
 alter table models add constraint models_storage_path UNIQUE (storage_path);
 alter table models add constraint models_storage_path_check CHECK ((length(storage_path) <= 255));
 alter table models add constraint models_tags_check CHECK ((jsonb_typeof(tags) = 'array'::text));
+alter table policies add constraint policies_pattern UNIQUE (pattern);
+alter table policies add constraint policies_pattern_check CHECK ((length(pattern) <= 255));
+alter table policies add constraint policies_protected_tags_check CHECK ((jsonb_typeof(protected_tags) = 'array'::text));
+alter table policies add constraint policies_quota_bytes_check CHECK ((quota_bytes >= 0));
+alter table policies add constraint policies_untagged CHECK (((NOT untagged_keep) OR (untagged_days IS NULL)));
+alter table policies add constraint policies_untagged_days_check CHECK ((untagged_days >= 0));
+alter table quota_usage add constraint quota_usage_used_bytes_check CHECK ((used_bytes >= 0));
 alter table records add constraint records_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'link'::text, 'unlink'::text, 'manifest'::text, 'manifest-removed'::text, 'tag'::text, 'tag-removed'::text])));
 alter table releases add constraint releases_artifact_type_check CHECK ((length(artifact_type) <= 255));
 alter table releases add constraint releases_draft CHECK (((digest IS NULL) = (status = 'draft'::text)));
@@ -395,6 +470,12 @@ alter table releases add constraint releases_version_check CHECK ((length(versio
 alter table replacements add constraint replacements_body_one UNIQUE (body);
 alter table repositories add constraint repositories_name UNIQUE (name);
 alter table repositories add constraint repositories_name_check CHECK ((length(name) <= 255));
+alter table repository_usage add constraint repository_usage_blobs_check CHECK ((blobs >= 0));
+alter table repository_usage add constraint repository_usage_charged_bytes_check CHECK ((charged_bytes >= 0));
+alter table repository_usage add constraint repository_usage_manifests_check CHECK ((manifests >= 0));
+alter table repository_usage add constraint repository_usage_named_bytes_check CHECK ((named_bytes >= 0));
+alter table repository_usage add constraint repository_usage_stored_bytes_check CHECK ((stored_bytes >= 0));
+alter table repository_usage add constraint repository_usage_tags_check CHECK ((tags >= 0));
 alter table reviews add constraint reviews_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'manifest'::text])));
 alter table reviews add constraint reviews_once UNIQUE NULLS NOT DISTINCT (kind, repository, digest);
 alter table segments add constraint segments_bytes CHECK (((bytes IS NULL) OR ((length(bytes) = length) AND (object_size = length) AND ("position" IS NOT NULL))));
@@ -413,6 +494,7 @@ alter table uploads add constraint uploads_told_offset_check CHECK ((told_offset
 alter table visibility add constraint visibility_pattern_check CHECK ((length(pattern) <= 255));
 alter table artifacts add constraint artifacts_blob FOREIGN KEY (repository, blob) REFERENCES repository_blobs(repository, digest);
 alter table artifacts add constraint artifacts_release FOREIGN KEY (release_id) REFERENCES releases(id) ON DELETE CASCADE;
+alter table blob_homes add constraint blob_homes_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table blobs add constraint blobs_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table deployment_events add constraint deployment_events_deployment FOREIGN KEY (deployment_id) REFERENCES deployments(id) ON DELETE CASCADE;
 alter table deployments add constraint deployments_model FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE;
@@ -421,16 +503,20 @@ alter table manifest_references add constraint manifest_references_blob FOREIGN 
 alter table manifest_references add constraint manifest_references_manifest FOREIGN KEY (repository, manifest) REFERENCES manifests(repository, digest) ON DELETE CASCADE;
 alter table manifests add constraint manifests_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table models add constraint models_repository FOREIGN KEY (repository_id) REFERENCES repositories(id);
+alter table quota_usage add constraint quota_usage_policy FOREIGN KEY (policy) REFERENCES policies(id) ON DELETE CASCADE;
 alter table releases add constraint releases_model FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE;
 alter table replacements add constraint replacements_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table repository_blobs add constraint repository_blobs_blob FOREIGN KEY (digest) REFERENCES blobs(digest);
 alter table repository_blobs add constraint repository_blobs_repository FOREIGN KEY (repository) REFERENCES repositories(id);
+alter table repository_usage add constraint repository_usage_repository FOREIGN KEY (repository) REFERENCES repositories(id);
+alter table repository_usage_days add constraint repository_usage_days_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table segments add constraint segments_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table sessions add constraint sessions_key FOREIGN KEY (key_prefix) REFERENCES api_keys(key_prefix) ON DELETE CASCADE;
 alter table tag_events add constraint tag_events_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 alter table tags add constraint tags_manifest FOREIGN KEY (repository, digest) REFERENCES manifests(repository, digest);
 alter table uploads add constraint uploads_body FOREIGN KEY (body) REFERENCES bodies(id);
 alter table uploads add constraint uploads_repository FOREIGN KEY (repository) REFERENCES repositories(id);
+alter table usage_repositories_due add constraint usage_repositories_due_repository FOREIGN KEY (repository) REFERENCES repositories(id);
 
 CREATE INDEX api_keys_created ON public.api_keys USING btree (created_at, id);
 CREATE INDEX api_keys_text ON public.api_keys USING gin (name gin_trgm_ops) WITH (gin_pending_list_limit='64');
@@ -476,6 +562,7 @@ CREATE INDEX models_text ON public.models USING gin ((((((((((name || '
 '::text) || COALESCE(base_model, ''::text)) || '
 '::text) || COALESCE(description, ''::text))) COLLATE "default" gin_trgm_ops) WITH (gin_pending_list_limit='64');
 CREATE INDEX models_updated ON public.models USING btree (updated_at, id);
+CREATE INDEX policies_created ON public.policies USING btree (created_at, id);
 CREATE INDEX releases_by_quantization ON public.releases USING btree (lower(COALESCE(quantization, ''::text)), id);
 CREATE INDEX releases_by_status ON public.releases USING btree (status, id);
 CREATE INDEX releases_created ON public.releases USING btree (created_at, id);
@@ -492,6 +579,9 @@ CREATE INDEX releases_updated ON public.releases USING btree (updated_at, id);
 CREATE INDEX releases_version ON public.releases USING btree (version_order, id);
 CREATE INDEX removals_due ON public.removals USING btree (not_before);
 CREATE INDEX repository_blobs_digest ON public.repository_blobs USING btree (digest, repository);
+CREATE INDEX repository_usage_charged ON public.repository_usage USING btree (charged_bytes, repository);
+CREATE INDEX repository_usage_named ON public.repository_usage USING btree (named_bytes, repository);
+CREATE INDEX repository_usage_stored ON public.repository_usage USING btree (stored_bytes, repository);
 CREATE INDEX reviews_due ON public.reviews USING btree (not_before, id);
 CREATE INDEX sessions_expiry ON public.sessions USING btree (expires_at);
 CREATE INDEX sessions_of_key ON public.sessions USING btree (key_prefix, created_at, id);
@@ -501,6 +591,8 @@ CREATE INDEX tags_folded ON public.tags USING btree (repository, lower(name));
 CREATE INDEX tags_words ON public.tags USING btree (repository, name) WHERE (name !~ '^[vV]?[0-9]'::text);
 CREATE INDEX uploads_actor ON public.uploads USING btree (actor) WHERE (committed_digest IS NULL);
 CREATE INDEX uploads_expiry ON public.uploads USING btree (expires_at);
+CREATE INDEX usage_blobs_due_since ON public.usage_blobs_due USING btree (since, digest);
+CREATE INDEX usage_repositories_due_since ON public.usage_repositories_due USING btree (since, repository);
 CREATE UNIQUE INDEX artifacts_draft_path ON public.artifacts USING btree (release_id, sha256((path)::bytea)) WHERE (blob IS NOT NULL);
 CREATE UNIQUE INDEX deployments_active ON public.deployments USING btree (model_id, environment) WHERE (status = 'active'::text);
 CREATE UNIQUE INDEX releases_identity ON public.releases USING btree (model_id, lower(version), lower(COALESCE(quantization, ''::text)));

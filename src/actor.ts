@@ -10,6 +10,8 @@ export interface Actor {
   /** What the client calls itself, cut to MAX_USER_AGENT characters; empty: it does not say. */
   readonly userAgent: string;
   readonly requestId: string;
+  /** Whether it may change the registry as a whole; undefined: the registry itself, or whoever has its machine. */
+  readonly admin?: boolean;
 }
 
 export const MAX_USER_AGENT = 512;

@@ -92,6 +92,14 @@ export class Access {
     return this.decideAdmin('read') === 'allowed';
   }
 
+  /**
+   * Whether an admin asks, who may do what policies keep others from. A token that is for repositories does not bound this, as
+   * `decide` has by then: clients show nothing else.
+   */
+  get isOfAdmin(): boolean {
+    return this.#isAdmin && !this.identity.readOnly && !this.token?.expired;
+  }
+
   /** Whether a name may appear in a list that this request gets. */
   maySee(repository: RepositoryName): boolean {
     return this.#openTo('pull', repository) || this.#granted('pull', repository);

@@ -3,7 +3,8 @@ import { backgroundActor } from '../actor.js';
 import type { Config } from '../config.js';
 import type { Database } from '../database/connect.js';
 import { abandonedJob, compactionJob } from '../gc/compaction.js';
-import { type CollectorObserver, type CollectorOptions, collectorJob } from '../gc/collector.js';
+import { readPolicies } from '../policies/policies.js';
+import { type CollectorObserver, type CollectorOptions, collectorJob, type UntaggedRule } from '../gc/collector.js';
 import { collectorWalkJob } from '../gc/collector-walk.js';
 import { expiryJob, revokedJob } from '../gc/expiry.js';
 import type { Job } from '../gc/jobs.js';
@@ -21,6 +22,7 @@ import { recordBy } from '../registry/changes.js';
 import { factsJob } from '../metadata/facts-job.js';
 import { answersJob } from '../metadata/idempotency.js';
 import { sealJob } from '../metadata/seals.js';
+import { usageJob } from '../policies/count.js';
 import { Blobs } from '../registry/blobs.js';
 import { roomOf } from '../storage/folder-check.js';
 import type { RecordStore } from '../storage/record-store.js';
@@ -30,8 +32,9 @@ import { scrubberOf, type ScrubbingObserver } from './scrubbing.js';
 /** So fast is written anew what a gateway has died over where compaction is off, and nobody has said how fast: bytes a second. */
 const LEFTOVER_RATE = 32 * 1024 * 1024;
 
+const DAY_SECONDS = 24 * 60 * 60;
 /** A manifest that was condemned is unseen for so long at most: nobody takes longer from a HEAD of it to the index that lists it. */
-const MANIFEST_GRACE_SECONDS = 24 * 60 * 60;
+const MANIFEST_GRACE_SECONDS = DAY_SECONDS;
 
 /** Told of what jobs do: of what is written anew, collected, and read to see whether it is right. */
 export interface JobObservers {
@@ -71,6 +74,7 @@ export function jobsOf(
     }),
     removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay }),
     recordsJob(database, records, config.recordInterval * 1000),
+    usageJob(database, config.usageInterval * 1000),
     factsJob(database, blobs, everyMs),
     answersJob(database, everyMs),
     sessionsJob(database, everyMs),
@@ -126,9 +130,19 @@ export function collectorOptions(
     manifestGraceSeconds: Math.min(config.collectGrace, MANIFEST_GRACE_SECONDS),
     readGraceSeconds: config.readGrace,
     pinned: PINNED,
-    untaggedSeconds: () => (Number.isFinite(config.untaggedAge) ? config.untaggedAge : undefined),
+    untagged: () => untaggedRule(config, database),
     objectsPerSecond: config.collectRate,
     bytesPerSecond: config.collectBytesRate,
+  };
+}
+
+/** What policies say of manifests that nothing names, and where they say nothing, the settings. */
+async function untaggedRule(config: Config, database: Database): Promise<UntaggedRule> {
+  const policies = await readPolicies(database);
+  return (repository) => {
+    const said = policies.untaggedOf(repository);
+    if (said === undefined) return Number.isFinite(config.untaggedAge) ? config.untaggedAge : undefined;
+    return 'keep' in said ? undefined : said.days * DAY_SECONDS;
   };
 }
 

@@ -19,6 +19,7 @@ import { compactionMetrics } from './metrics-compaction.js';
 import { nodeMetrics } from './metrics-node.js';
 import { scrubMetrics } from './metrics-scrub.js';
 import type { ScrubbingObserver } from './scrubbing.js';
+import { usageMetrics } from './metrics-usage.js';
 import { readVersion } from './version.js';
 
 /** What the last scrapes may take when the listener closes, in milliseconds. */
@@ -53,6 +54,7 @@ export class Operations {
     this.compaction = compactionMetrics(this.#metrics.registry);
     this.collector = collectorMetrics(this.#metrics.registry);
     this.scrub = scrubMetrics(this.#metrics.registry, () => this.#database);
+    usageMetrics(this.#metrics.registry, () => this.#database);
     nodeMetrics(this.#metrics.registry, {
       version,
       health,

@@ -20,12 +20,15 @@ import { AuditedReads } from '../metadata/audit-reads.js';
 import { recordBy } from '../registry/changes.js';
 import { followChanges, inspectPushes } from '../metadata/follow.js';
 import { Metadata } from '../metadata/metadata.js';
+import { leasePolicies } from '../policies/policies.js';
+import { quotaGuard } from '../policies/quotas.js';
 import { createRegistry } from '../registry/registry.js';
 import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
 import type { PausePoint } from '../storage/segment-store.js';
 import { askPrimary } from './ask-primary.js';
 import { auditAccess, endSessions } from './audit-access.js';
+import { auditPolicies } from './audit-policies.js';
 import { auditedReads } from './audited-reads.js';
 import { createAuthenticator, watchAccess } from './authenticator.js';
 import { readCertificate, watchCertificate } from './certificate.js';
@@ -34,6 +37,7 @@ import { departOnRequest } from './departure.js';
 import { addressError } from './listen-address.js';
 import { workerMetrics } from './metrics-worker.js';
 import { openStore } from './storage.js';
+import { guardTags } from './tag-guard.js';
 import type { FromWorker, ToServe, ToWorker } from './worker-messages.js';
 
 const RECORDING_MS = 5_000;
@@ -77,7 +81,9 @@ export async function runWorker(
     store,
     log,
     pause,
-    observers: [followChanges, recordBy(recordChanges, auditChanges)],
+    // The guard last: only the COMMIT comes after it.
+    observers: [followChanges, recordBy(recordChanges, auditChanges), guardTags],
+    admit: quotaGuard(leasePolicies(database)),
     inspectPushes,
     blobMaxBytes: config.blobMaxBytes,
     inlineMaxBytes: config.inlineMaxBytes,
@@ -104,7 +110,11 @@ export async function runWorker(
   const app = createApp({
     ...registry,
     registry,
-    metadata: new Metadata(database, recordBy(recordChanges)),
+    metadata: new Metadata(database, async (change, actor, transaction) => {
+      await guardTags(change, actor, transaction);
+      await recordBy(recordChanges)(change, actor, transaction);
+    }),
+    policies: { observers: [auditPolicies], max: config.policiesMax },
     keys: {
       hashSecret: (secret) => authenticator.hashSecret(secret, config.bcryptCost),
       observers: [auditAccess, endSessions],

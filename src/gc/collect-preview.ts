@@ -1,4 +1,5 @@
 import type { Database, Queries } from '../database/connect.js';
+import type { UntaggedRule } from './collector.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 
@@ -7,8 +8,7 @@ export interface PreviewOptions {
   readonly manifestGraceSeconds: number;
   /** A condition of SQL on a manifest `m` that holds where the metadata needs it. */
   readonly pinned: string;
-  /** How long a manifest that nothing names stays in a repository, in seconds; undefined: it is kept. */
-  readonly untaggedSeconds: (repository: RepositoryName) => number | undefined;
+  readonly untagged: () => Promise<UntaggedRule>;
 }
 
 /** A manifest that goes if nobody names it again. */
@@ -51,13 +51,14 @@ export async function previewCollection(
   options: PreviewOptions,
   limit: number | null,
 ): Promise<Preview> {
+  const rule = await options.untagged();
   return await database.transaction(async (transaction) => {
     const run = (text: string, values: readonly unknown[] = []) => transaction.query(text, values, { prepare: false });
     await run('set transaction isolation level repeatable read');
     // All rows at once, by sorting and hashing.
     await run(`set local work_mem = '256MB'`);
     await run('set local jit = off');
-    const rules = await rulesOf(transaction, options);
+    const rules = await rulesOf(transaction, rule);
     await run('create temp table keeps (repository bigint primary key, seconds float8) on commit drop');
     await run('insert into keeps select * from unnest($1::bigint[], $2::float8[])', [
       rules.map(({ id }) => id),
@@ -76,7 +77,7 @@ export async function previewCollection(
   });
 }
 
-async function rulesOf(queries: Queries, { untaggedSeconds }: PreviewOptions) {
+async function rulesOf(queries: Queries, untaggedSeconds: UntaggedRule) {
   const rows = await queries.query<{ id: number; name: RepositoryName }>('select id, name from repositories');
   return rows.map(({ id, name }) => ({ id, seconds: untaggedSeconds(name) }));
 }

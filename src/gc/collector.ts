@@ -28,6 +28,9 @@ export interface CollectorObserver {
   freed(bytes: number): void;
 }
 
+/** How long a manifest that nothing names stays in a repository, in seconds; undefined: it is kept. */
+export type UntaggedRule = (repository: RepositoryName) => number | undefined;
+
 export interface CollectorOptions {
   readonly database: Database;
   readonly log: Log;
@@ -43,8 +46,8 @@ export interface CollectorOptions {
   readonly readGraceSeconds: number;
   /** A condition of SQL on a manifest `m` that holds where the metadata needs it. */
   readonly pinned: string;
-  /** How long a manifest that nothing names stays in a repository, in seconds; undefined: it is kept. */
-  readonly untaggedSeconds: (repository: RepositoryName) => number | undefined;
+  /** Read for each batch. */
+  readonly untagged: () => Promise<UntaggedRule>;
   /** Reviews, and bytes of blobs that go, in a second, at most. */
   readonly objectsPerSecond: number;
   readonly bytesPerSecond: number;
@@ -106,7 +109,8 @@ class Collector {
 
   async #manifests(reviews: readonly Review[]): Promise<void> {
     if (reviews.length === 0) return;
-    const { database, observer, manifestGraceSeconds, pinned, untaggedSeconds, pause } = this.#options;
+    const { database, observer, manifestGraceSeconds, pinned, untagged, pause } = this.#options;
+    const untaggedSeconds = await untagged();
     const rules = reviews.map((review) => ({
       review,
       keepSeconds: review.name === null ? 0 : untaggedSeconds(review.name),

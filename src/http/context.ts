@@ -47,7 +47,7 @@ export function actorOf(ctx: Context): Actor {
   const { access, client, requestId } = ctx.state;
   const { id, name } = access.identity;
   const userAgent = (ctx.req.headers['user-agent'] ?? '').slice(0, MAX_USER_AGENT);
-  return { key: id, name, address: client.address, userAgent, requestId };
+  return { key: id, name, address: client.address, userAgent, requestId, admin: access.isOfAdmin };
 }
 
 /** The path as it was sent, for the log; Koa's own throws for a target that is no URL. */

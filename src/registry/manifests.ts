@@ -1,7 +1,9 @@
 import type { Database } from '../database/connect.js';
 import { GatheredLookups } from '../database/gathered.js';
+import { isFailure } from '../errors.js';
 import type { Digest } from '../oci/digest.js';
 import type { Reference, RepositoryName } from '../oci/name.js';
+import { type Admission, admitNew } from './admission.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
 import { Remembered } from './remembered.js';
 import { lostToRemoval, type ManifestPush, putManifest, removeManifest, unknownManifest } from './manifest-rows.js';
@@ -32,6 +34,8 @@ export class NotAlone extends Error {
 export interface ManifestsOptions {
   readonly database: Database;
   readonly observers: readonly ChangeObserver[];
+  /** Refuses what may not come in; without it everything may. */
+  readonly admit?: Admission | undefined;
   readonly inspect?: PushInspector | undefined;
 }
 
@@ -104,12 +108,13 @@ export class Manifests {
 
   /**
    * Stores a manifest and sets its tags, or does neither.
-   * @throws 'ManifestBlobUnknown', naming the blobs that are not in the repository.
+   * @throws 'ManifestBlobUnknown', naming the blobs that are not in the repository; 'Denied'.
    */
   async put(push: ManifestPush, actor: Actor): Promise<void> {
-    const { database, observers, inspect } = this.#options;
+    const { database, observers, inspect, admit } = this.#options;
     const { repository, digest, manifest, tags } = push;
     const size = push.payload.length;
+    await admitNew(admit, repository, { what: 'manifest' }, () => this.#isThere(repository, digest));
     const config = await inspect?.(push);
     let alone = false;
     for (let attempt = 1; ; attempt++) {
@@ -130,6 +135,16 @@ export class Manifests {
         alone ||= wanted;
       }
     }
+  }
+
+  async #isThere(repository: RepositoryName, digest: Digest): Promise<boolean> {
+    return await this.get(repository, { digest }).then(
+      () => true,
+      (error: unknown) => {
+        if (isFailure(error, 'ManifestUnknown')) return false;
+        throw error;
+      },
+    );
   }
 
   /** Removes a manifest and with it every tag that points to it. @throws 'ManifestUnknown' */

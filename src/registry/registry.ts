@@ -1,6 +1,7 @@
 import type { Database } from '../database/connect.js';
 import type { Log } from '../log.js';
 import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
+import type { Admission } from './admission.js';
 import { Blobs } from './blobs.js';
 import type { ChangeObserver } from './changes.js';
 import { Lists } from './lists.js';
@@ -15,6 +16,8 @@ export interface RegistryOptions {
   readonly observers: readonly ChangeObserver[];
   /** Looks at pushes of manifests; made for the blobs of the registry that is being wired. */
   readonly inspectPushes?: ((blobs: Blobs) => PushInspector) | undefined;
+  /** Refuses what may not come in; without it everything may. */
+  readonly admit?: Admission | undefined;
   readonly pause: PausePoint;
   readonly blobMaxBytes: number;
   readonly uploadLifetimeSeconds: number;

@@ -5,6 +5,7 @@ import type { Log } from '../log.js';
 import { algorithmOf, type Digest, type DigestAlgorithm, digestOf } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
 import type { PausePoint, SegmentStore } from '../storage/segment-store.js';
+import { type Admission, admitNew } from './admission.js';
 import { type Actor, announce, type ChangeObserver, rowsOfAll } from './changes.js';
 import { DigestFollower } from './digest-follower.js';
 import { commitSmall, readSmall } from './small-upload.js';
@@ -34,6 +35,8 @@ export interface UploadsOptions {
   readonly store: SegmentStore;
   readonly log: Log;
   readonly observers: readonly ChangeObserver[];
+  /** Refuses what may not come in; without it everything may. */
+  readonly admit?: Admission | undefined;
   readonly pause: PausePoint;
   /** The largest blob, in bytes. */
   readonly maxBytes: number;
@@ -90,10 +93,27 @@ export class Uploads {
     this.#mayInline = new KnownByAll(options.database, INLINE_SINCE);
   }
 
-  /** Opens a session. `algorithm` is what its digest will most likely be asked in. @returns its id. @throws 'TooManyRequests' */
-  async create(repository: RepositoryName, algorithm: DigestAlgorithm, actor: Actor): Promise<string> {
+  /**
+   * Opens a session. `algorithm` is what its digest will most likely be asked in.
+   * @param announced what is known of the bytes before they come
+   * @returns its id. @throws 'TooManyRequests', 'Denied'
+   */
+  async create(
+    repository: RepositoryName,
+    algorithm: DigestAlgorithm,
+    actor: Actor,
+    announced: { readonly bytes?: number | undefined; readonly digest?: Digest | undefined } = {},
+  ): Promise<string> {
+    await this.#admit(repository, announced.bytes, announced.digest);
     const { database, lifetimeSeconds, sessionsPerKey } = this.#options;
     return await createSession(database, { repository, algorithm, actor, lifetimeSeconds, sessionsPerKey });
+  }
+
+  async #admit(repository: RepositoryName, bytes: number | undefined, digest: Digest | undefined): Promise<void> {
+    const { admit, database } = this.#options;
+    await admitNew(admit, repository, { what: 'bytes', bytes }, async () =>
+      digest === undefined ? false : await isLinked(database, repository, digest),
+    );
   }
 
   /** How many bytes are durable. @throws 'UploadUnknown' */
@@ -119,6 +139,7 @@ export class Uploads {
    * @throws 'UploadUnknown', 'UploadOutOfOrder', 'UploadTaken', 'SizeInvalid', 'BlobTooLarge', or what the source threw.
    */
   async append(target: Target, body: UploadBody): Promise<number> {
+    await this.#admit(target.repository, body.length, undefined);
     const session = await this.#take(target, body.from, true);
     if (session.committedDigest !== null) throw committedUpload();
     const written = await this.#holders.hold(session, (controller) =>
@@ -142,7 +163,8 @@ export class Uploads {
   ): Promise<{ readonly digest: Digest; readonly size: number }> {
     const expected = wanted.includes(':') ? (wanted as Digest) : undefined;
     const algorithm = expected === undefined ? (wanted as DigestAlgorithm) : algorithmOf(expected);
-    const target = { id: await this.create(repository, algorithm, actor), repository, actor };
+    const announced = { bytes: body.length, digest: expected };
+    const target = { id: await this.create(repository, algorithm, actor, announced), repository, actor };
     try {
       const session = await this.#take(target, 0, true);
       if (session.committedDigest !== null) throw committedUpload();
@@ -162,6 +184,7 @@ export class Uploads {
    * @throws as `append`, and 'DigestInvalid', after which the session is as it was before this request.
    */
   async finish(target: Target, digest: Digest, body: UploadBody | undefined): Promise<void> {
+    if (body) await this.#admit(target.repository, body.length, digest);
     try {
       if (body) await this.#finishSmall(target, digest, body);
       else await this.#finishWithout(target, digest);

@@ -95,6 +95,14 @@ export const backgroundSettings = {
     3600,
     'How often what changed is written down beside the blobs, so that a lost database can be rebuilt.',
   ),
+  usageInterval: integer(
+    'REGISTRY_USAGE_INTERVAL',
+    5,
+    'seconds',
+    1,
+    3600,
+    'How often the bytes of repositories in which something changed are counted anew, after REGISTRY_RECORD_INTERVAL; quotas are judged by these sums.',
+  ),
   auditSealInterval: integer(
     'REGISTRY_AUDIT_SEAL_INTERVAL',
     3,

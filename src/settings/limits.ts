@@ -146,6 +146,14 @@ export const limitsSettings = {
     64 * MiB,
     'The largest page of referrers; longer lists continue by Link.',
   ),
+  policiesMax: integer(
+    'REGISTRY_POLICIES_MAX',
+    1_000,
+    'policies',
+    0,
+    100_000,
+    'How many policies for patterns of repositories there may be; every process holds all of them.',
+  ),
   rangesMax: integer(
     'REGISTRY_RANGES_MAX',
     100,

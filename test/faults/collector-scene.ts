@@ -58,7 +58,7 @@ export function collectorOf(rooms: Rooms, options: Partial<CollectorOptions> = {
     manifestGraceSeconds: GRACE,
     readGraceSeconds: 60,
     pinned: PINNED,
-    untaggedSeconds: () => UNTAGGED,
+    untagged: () => Promise.resolve(() => UNTAGGED),
     objectsPerSecond: 1_000_000,
     bytesPerSecond: 0,
     ...options,

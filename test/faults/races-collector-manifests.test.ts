@@ -103,7 +103,7 @@ describe('races of the collector over manifests', () => {
 
   it('a policy that keeps them keeps them, and brings back what is condemned', async () => {
     const lonely = await put(two, image({ note: 'lonely' }));
-    const keeper = collectorOf(two, { untaggedSeconds: () => undefined });
+    const keeper = collectorOf(two, { untagged: () => Promise.resolve(() => undefined) });
     await keeper.round();
     await pass(two, 10 * UNTAGGED);
     await keeper.round();

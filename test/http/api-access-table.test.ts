@@ -9,7 +9,8 @@ import { bytesOf, digestOf, pushBlob, pushConfig, imageOf, putManifest } from '.
 import { sharedServer } from './shared-server.js';
 
 /**
- * What each route takes. `list`: any key, and it shows only what may be pulled; `listing` and `admin`: an admin, also a
+ * What each route takes. `list`: any key, and it shows only what may be pulled; `usage`: as well, some seconds behind;
+ * `listing` and `admin`: an admin, also a
  * read-only one for the first. Of the others: who may not pull is told that it is not there, whatever else it may.
  */
 const RIGHTS: Readonly<Record<string, string>> = {
@@ -38,6 +39,7 @@ const RIGHTS: Readonly<Record<string, string>> = {
   'GET /releases/:id/deployments': 'pull',
   'GET /releases/:id/artifacts': 'pull',
   'GET /releases/:id/manifest': 'pull',
+  'GET /releases/:id/usage': 'pull',
   'POST /releases/:id/publish': 'push',
   'GET /deployments': 'list',
   'POST /deployments': 'deploy',
@@ -61,6 +63,15 @@ const RIGHTS: Readonly<Record<string, string>> = {
   'POST /api-keys': 'admin',
   'PATCH /api-keys/:id': 'admin',
   'DELETE /api-keys/:id': 'admin',
+  'GET /policies': 'listing',
+  'POST /policies': 'admin',
+  'GET /policies/:id': 'listing',
+  'PATCH /policies/:id': 'admin',
+  'DELETE /policies/:id': 'admin',
+  'GET /usage': 'usage',
+  'GET /usage/repositories': 'usage',
+  'GET /usage/models': 'usage',
+  'GET /usage/days': 'listing',
   'GET /audit-logs': 'listing',
 };
 
@@ -97,6 +108,7 @@ interface Scene {
   readonly deployment: string;
   readonly artifact: string;
   readonly key: string;
+  readonly policy: string;
 }
 
 const ABSENT: Scene = {
@@ -106,6 +118,7 @@ const ABSENT: Scene = {
   deployment: NOBODY,
   artifact: NOBODY,
   key: NOBODY,
+  policy: NOBODY,
 };
 
 /** A model with a release that is deployed and has an alias, and a draft with a file. */
@@ -129,7 +142,8 @@ async function makeScene(server: TestServer, repository = REPOSITORY): Promise<S
   const [key] = await onDatabase(server, (database) =>
     database.query<{ id: string }>('select id from api_keys where key_prefix = $1', [id]),
   );
-  return { model, release, draft, deployment, artifact, key: key?.id ?? '' };
+  const policy = await made('POST', '/policies', { pattern: repository });
+  return { model, release, draft, deployment, artifact, key: key?.id ?? '', policy };
 }
 
 interface Asked {
@@ -146,7 +160,12 @@ function ask(route: string, scene: Scene, repository = REPOSITORY): Asked {
     .replace(':environment', ENVIRONMENT)
     .replace(
       ':id',
-      scene[/^\/(release|deployment|artifact|api-key)/.exec(template)?.[1]?.replace('api-', '') as keyof Scene],
+      scene[
+        /^\/(release|deployment|artifact|api-key|polic)/
+          .exec(template)?.[1]
+          ?.replace('api-', '')
+          .replace('polic', 'policy') as keyof Scene
+      ],
     );
   const queries: Readonly<Record<string, string>> = {
     'GET /models': `?name=${encodeURIComponent(repository)}&total=true`,
@@ -167,6 +186,7 @@ function ask(route: string, scene: Scene, repository = REPOSITORY): Asked {
     'POST /artifacts': { release_id: scene.draft, digest: digestOf('absent'), name: 'x' },
     'POST /artifacts/upload': 'the bytes',
     'PUT /artifacts/:id': { name: 'x' },
+    'POST /policies': { pattern: repository },
     'POST /api-keys': { name: 'of nobody', grants: [], expires_at: '2020-01-01T00:00:00Z' },
   };
   const body = bodies[route] ?? (route.startsWith('PATCH') ? {} : undefined);
@@ -210,7 +230,7 @@ describe('the table of access of the metadata API', function () {
   });
 
   it('has every route of the metadata API, and no other', () => {
-    const options = { operation: () => () => Promise.resolve(), keys: {} } as unknown as Parameters<
+    const options = { operation: () => () => Promise.resolve(), keys: {}, policies: {} } as unknown as Parameters<
       typeof apiRoutes
     >[0];
     // What takes every method is there to refuse it.
@@ -260,6 +280,7 @@ describe('the table of access of the metadata API', function () {
           const absent = await send(server, route, ask(route, ABSENT), headers);
           const what = `${route} by ${how}: ${said(answer)}`;
           if (right === 'list') expect(shown(route, answer) > 0, what).to.equal(may.includes('pull'));
+          else if (right === 'usage') expect(answer.status, what).to.equal(200);
           else if (right === 'listing' || right === 'admin') {
             // A token of the token endpoint is for repositories.
             if (how === 'a token') expect(answer.body, what).to.deep.equal({ detail: 'Invalid API key' });
@@ -345,6 +366,7 @@ describe('the metadata API without a key', function () {
       const answer = await send(server, route, ask(route, open), {});
       const what = `${route}: ${said(answer)}`;
       if (right === 'list') expect(shown(route, answer), what).to.be.above(0);
+      else if (right === 'usage') expect(answer.status, what).to.equal(200);
       else if (right === 'pull') expect(answer.status, what).to.equal(200);
       else expect([answer.status, answer.body], what).to.deep.equal([401, { detail: 'Missing API key' }]);
     }

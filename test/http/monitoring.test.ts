@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import { until } from '../faults/support/processes.js';
+import { api } from '../support/api.js';
 import { freePort, startServer, type TestServer } from '../support/server.js';
 import { pushImage } from './content.js';
 import { type Metric, scrape, sumOf } from './exposition.js';
@@ -52,6 +53,7 @@ describe('what watches a registry', function () {
     const operations = `127.0.0.1:${await freePort()}`;
     server = await startServer({ environment: { REGISTRY_OPERATIONS_LISTEN: operations } });
     await pushImage(server, 'watched/model', 'v1');
+    await api(server, 'POST', '/policies', { body: { pattern: 'watched/**', quota_bytes: 1_000_000 } });
     await (await server.request('GET', '/v2/watched/model/manifests/v1')).text();
     await until('the request is counted', async () => {
       metrics = await scrape(operations);

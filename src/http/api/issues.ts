@@ -7,6 +7,12 @@ export const MAX_ISSUES = 100;
 /** The contract's word for what a pattern means, to go on after "must be". */
 export const RULE = 'x-rule';
 
+const TIME = ['datetime_parsing', 'must be a time as in RFC 3339, such as 2026-05-04T09:30:00Z'] as const;
+const FORMATS: Readonly<Record<string, readonly [type: string, msg: string]>> = {
+  uuid: ['uuid_parsing', 'must be a UUID'],
+  date: ['date_parsing', 'must be a day, such as 2026-05-04'],
+};
+
 /** ajv's word for what is wrong → ours, which are those of FastAPI, and what is said to people. */
 const KINDS: Readonly<Record<string, (error: ErrorObject) => readonly [type: string, msg: string]>> = {
   type: ({ params }) => ofType([params.type as string | string[]].flat()),
@@ -15,10 +21,7 @@ const KINDS: Readonly<Record<string, (error: ErrorObject) => readonly [type: str
   minLength: ({ params }) => ['string_too_short', `must have at least ${count(params.limit, 'character')}`],
   maxLength: ({ params }) => ['string_too_long', `must have at most ${count(params.limit, 'character')}`],
   pattern: ({ params, parentSchema }) => ['string_pattern_mismatch', ruleOf(parentSchema, `match ${params.pattern}`)],
-  format: ({ params }) => [
-    params.format === 'uuid' ? 'uuid_parsing' : 'datetime_parsing',
-    params.format === 'uuid' ? 'must be a UUID' : 'must be a time as in RFC 3339, such as 2026-05-04T09:30:00Z',
-  ],
+  format: ({ params }) => FORMATS[params.format as string] ?? TIME,
   minimum: ({ params }) => ['greater_than_equal', `must be at least ${params.limit}`],
   maximum: ({ params }) => ['less_than_equal', `must be at most ${params.limit}`],
   minItems: ({ params }) => ['too_short', `must have at least ${count(params.limit, 'entry', 'entries')}`],

@@ -13,10 +13,16 @@ import { type DocsOptions, docsHandlers } from './docs.js';
 import type { FrameOperation } from './frame.js';
 import { keyHandlers } from './keys.js';
 import { modelHandlers } from './models.js';
+import { type PolicyRoutesOptions, policyHandlers } from './policies.js';
 import { releaseHandlers } from './releases.js';
 import { sessionHandlers, type SessionRoutesOptions } from './session.js';
+import { usageHandlers } from './usage.js';
 
-export interface ApiRoutesOptions extends DocsOptions, ArtifactRoutesOptions, SessionRoutesOptions {
+export interface ApiRoutesOptions
+  extends DocsOptions,
+    ArtifactRoutesOptions,
+    SessionRoutesOptions,
+    PolicyRoutesOptions {
   readonly operation: FrameOperation;
   readonly metadata: Metadata;
   readonly health: () => Promise<HealthReport>;
@@ -68,6 +74,8 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   const deployments = deploymentHandlers(metadata);
   const artifacts = artifactHandlers(metadata, options);
   const keys = keyHandlers(metadata, options);
+  const policies = policyHandlers(metadata, options);
+  const usage = usageHandlers(metadata);
   const auditLogs = auditLogHandlers(metadata, options);
 
   router.get('/api/v1/models', operation('listModels', models.list));
@@ -97,6 +105,7 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.get('/api/v1/releases/:id/deployments', operation('listReleaseDeployments', releases.deployments));
   router.get('/api/v1/releases/:id/artifacts', operation('listReleaseArtifacts', releases.artifacts));
   router.get('/api/v1/releases/:id/manifest', operation('getReleaseManifest', releases.manifest));
+  router.get('/api/v1/releases/:id/usage', operation('getReleaseUsage', usage.release));
   router.post('/api/v1/releases/:id/publish', operation('publishRelease', releases.publish));
 
   router.get('/api/v1/deployments', operation('listDeployments', deployments.list));
@@ -127,6 +136,17 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.post('/api/v1/api-keys', operation('createApiKey', keys.create));
   router.patch('/api/v1/api-keys/:id', operation('updateApiKey', keys.update));
   router.delete('/api/v1/api-keys/:id', operation('deleteApiKey', keys.remove));
+
+  router.get('/api/v1/policies', operation('listPolicies', policies.list));
+  router.post('/api/v1/policies', operation('createPolicy', policies.create));
+  router.get('/api/v1/policies/:id', operation('getPolicy', policies.get));
+  router.patch('/api/v1/policies/:id', operation('updatePolicy', policies.update));
+  router.delete('/api/v1/policies/:id', operation('deletePolicy', policies.remove));
+
+  router.get('/api/v1/usage', operation('getUsage', usage.get));
+  router.get('/api/v1/usage/repositories', operation('listRepositoryUsage', usage.repositories));
+  router.get('/api/v1/usage/models', operation('listModelUsage', usage.models));
+  router.get('/api/v1/usage/days', operation('listUsageDays', usage.days));
 
   router.get('/api/v1/audit-logs', operation('listAuditLogs', auditLogs.list));
 

@@ -14,7 +14,12 @@ export function createAjv(document: ContractDocument, key: string): Ajv2020 {
     verbose: true,
     // A test does this once for all.
     validateSchema: false,
-    formats: { uuid: fullFormats.uuid, 'date-time': { type: 'string', validate: isTime }, binary: true },
+    formats: {
+      uuid: fullFormats.uuid,
+      date: fullFormats.date,
+      'date-time': { type: 'string', validate: isTime },
+      binary: true,
+    },
   });
   // What the document has beside schemas.
   ajv.addVocabulary([...Object.keys(document), RULE]);

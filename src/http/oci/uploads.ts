@@ -30,7 +30,8 @@ export function uploadHandlers({ uploads, blobs, chunkMinBytes, idleMs }: Upload
     const digest = wanted === undefined ? undefined : parseDigest(wanted);
     if (mount !== undefined && (await mounted(ctx, repository, parseDigest(mount)))) return;
     const algorithm = announced === undefined ? (digest ? algorithmOf(digest) : 'sha256') : parseAlgorithm(announced);
-    const id = await uploads.create(repository, algorithm, actorOf(ctx));
+    const bytes = digest !== undefined && hasBody(ctx.req) ? contentLength(ctx.req) : undefined;
+    const id = await uploads.create(repository, algorithm, actorOf(ctx), { bytes, digest });
     const target = { id, repository, actor: actorOf(ctx) };
     // A digest without a body is a client that asks whether a single POST will do; only the empty blob is already whole.
     if (digest === undefined || (!hasBody(ctx.req) && digest !== digestOf(algorithmOf(digest), new Uint8Array()))) {

@@ -9,7 +9,7 @@ import { bytesOf, push } from '../../faults/races-scene.js';
 
 const NAMES = ['team/a', 'team/b', 'team/kept'].map(repository);
 const KEPT = 'team/kept';
-const untaggedSeconds = (name: string) => (name === KEPT ? undefined : UNTAGGED);
+const untagged = () => Promise.resolve((name: string) => (name === KEPT ? undefined : UNTAGGED));
 
 describe('the preview of a collection', () => {
   let site: Site;
@@ -28,12 +28,12 @@ describe('the preview of a collection', () => {
         graceSeconds: GRACE,
         manifestGraceSeconds: GRACE,
         pinned: PINNED,
-        untaggedSeconds,
+        untagged,
       },
       null,
     );
 
-  const collector = () => collectorOf(rooms, { untaggedSeconds });
+  const collector = () => collectorOf(rooms, { untagged });
 
   /** Lets all that can go go. */
   async function collectAll() {
