@@ -55,3 +55,7 @@ create table rebuilt_objects (
   digest text collate "C"
 );
 create index rebuilt_objects_upload on rebuilt_objects (upload, index);
+-- Uploads of which a record or a row names an object: what else they left is no blob.
+create table rebuilt_uploads (
+  upload text collate "C" not null constraint rebuilt_uploads_pk primary key
+);

@@ -22,6 +22,11 @@ const commands: Record<string, { about: string; load(): Promise<Run>; takesArgum
     about: 'makes the storage the one of this database, after a restore (stop all nodes before)',
     load: async () => (await import('./commands/adopt.js')).adoptCommand,
   },
+  fsck: {
+    about: 'rebuilds a lost or older database from the storage (--rebuild)',
+    load: async () => (await import('./commands/fsck.js')).fsckCommand,
+    takesArguments: true,
+  },
   key: {
     about: 'create, list or revoke API keys',
     load: async () => (await import('./commands/key.js')).keyCommand,

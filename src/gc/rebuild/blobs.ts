@@ -1,7 +1,7 @@
 import type { Digest } from '../../oci/digest.js';
 import type { SegmentKey } from '../../storage/segment-store.js';
-import { faultOf, makeBlob } from './bodies.js';
-import { type RecordedSegment, wordsOf } from './lines.js';
+import { faultOf, makeBlob, ObjectTaken } from './bodies.js';
+import type { RecordedSegment } from './lines.js';
 import type { RebuildOptions } from './options.js';
 
 const PAGE = 200;
@@ -82,13 +82,13 @@ async function rebuildBlob(options: RebuildOptions, row: Row): Promise<void> {
       if (known) report.notes.push(`${digest} has the objects that were written down, instead of ${keysOf(keys ?? [])}`);
       return;
     } catch (error) {
-      if (!(error instanceof Error) || error.constructor !== Error) throw error;
-      fault = wordsOf(error);
+      if (!(error instanceof ObjectTaken)) throw error;
+      fault = error.message;
     }
   }
   // One that is wanted is looked for among what has no record, too.
-  if (!wanted) report.fault(`blob ${digest}: ${fault ?? 'its objects are gone'}`);
-  else report.notes.push(`blob ${digest}: ${fault ?? 'nothing tells where it is'}; it is looked for among other objects`);
+  if (wanted) report.reasons.set(digest, fault ?? 'nothing tells where its bytes are');
+  else report.fault(`blob ${digest}: ${fault ?? 'its objects are gone'}`);
 }
 
 /** Whether the blob that is there has the objects that were written down last, or others that can be read. */

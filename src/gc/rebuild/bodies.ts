@@ -3,6 +3,11 @@ import { algorithmOf, type Digest, RunningDigest } from '../../oci/digest.js';
 import type { SegmentStore } from '../../storage/segment-store.js';
 import type { RecordedSegment } from './lines.js';
 
+/** Another blob names an object that is to be one's own. */
+export class ObjectTaken extends Error {
+  override readonly name = 'ObjectTaken';
+}
+
 /** A body that is to be a blob's. */
 export interface NewBody {
   readonly digest: Digest;
@@ -42,7 +47,7 @@ const INSERT_SEGMENTS = `insert into segments (body, position, key, length, obje
  * Makes a blob, or gives one that is there this body. Its keys are taken away from whoever has them: a session that was
  * open when the backup was made, and was committed since; what compaction had begun; the removals and orphans, so that no
  * sweep takes them. Jobs that remove don't run meanwhile, and find in the end what this transaction left.
- * @throws Error if another blob names one of the keys
+ * @throws ObjectTaken
  */
 export async function makeBlob(transaction: Queries, body: NewBody): Promise<void> {
   const { digest, size, segments, at } = body;
@@ -55,7 +60,7 @@ export async function makeBlob(transaction: Queries, body: NewBody): Promise<voi
     [keys],
   );
   const stranger = holders.find(({ blob }) => blob !== null && blob !== digest);
-  if (stranger) throw new Error(`its object is one of ${stranger.blob}`);
+  if (stranger) throw new ObjectTaken(`its object is one of ${stranger.blob}`);
   const gone = [...new Set([...holders.map((holder) => holder.body), ...(former ? [former.body] : [])])];
   // What the row of a committed session says.
   await transaction.query(

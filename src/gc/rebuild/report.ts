@@ -17,6 +17,8 @@ export class RebuildReport {
   readonly counts: Record<Counted, Counts> = { blobs: zero(), links: zero(), manifests: zero(), tags: zero() };
   /** Objects that no row and no record named, by what became of them. */
   readonly objects = { found: 0, hashed: 0, bytes: 0, matched: 0, kept: 0, known: 0, unfinished: 0, left: 0 };
+  /** Why a blob that is wanted could not be made from its record. */
+  readonly reasons = new Map<string, string>();
   /** Each says what does not come back, and why. */
   readonly faults: string[] = [];
   /** Each says what an operator should know. */
