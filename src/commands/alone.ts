@@ -5,7 +5,17 @@ import type { Log } from '../log.js';
 /** The lock of a rebuild; jobs of the same database are held by theirs. */
 const REBUILD = 'rebuild';
 /** What may take bytes away, or write of what it finds half done. */
-const JOBS = ['records', 'removals', 'orphans', 'expiry', 'revoked', 'abandoned replacements', 'compaction', 'strays', 'collector'];
+const JOBS = [
+  'records',
+  'removals',
+  'orphans',
+  'expiry',
+  'revoked',
+  'abandoned replacements',
+  'compaction',
+  'strays',
+  'collector',
+];
 const PATIENCE_MS = 5_000;
 const LOOK_MS = 100;
 
@@ -28,7 +38,9 @@ export async function beAlone(database: Database, url: string, log: Log): Promis
   try {
     for (const name of [REBUILD, ...JOBS.map((job) => `job ${job}`)])
       if (!(await lock(listener, name)))
-        throw new Error(name === REBUILD ? 'another rebuild of this database runs' : 'a registry serves from this database');
+        throw new Error(
+          name === REBUILD ? 'another rebuild of this database runs' : 'a registry serves from this database',
+        );
     const alone: Alone = {
       check: async () => {
         await refuseServing(database);

@@ -45,7 +45,9 @@ export interface RebuildArguments {
 export async function rebuildCommand(config: Config, log: Log, args: RebuildArguments): Promise<void> {
   const work = (database: Database, url: string) => runRebuild(config, database, url, log, args);
   const { report, complete } = await withDatabase(config, log, work, STATEMENT_SECONDS);
-  process.stdout.write(args.json ? `${JSON.stringify(documentOf(report, complete, args))}\n` : textOf(report, complete, args));
+  process.stdout.write(
+    args.json ? `${JSON.stringify(documentOf(report, complete, args))}\n` : textOf(report, complete, args),
+  );
   if (!complete) process.exitCode = 1;
 }
 

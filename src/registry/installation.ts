@@ -48,7 +48,8 @@ export async function adoptStore(queries: Queries, store: SegmentStore): Promise
  */
 export async function adoptDatabase(queries: Queries, store: SegmentStore, write: boolean): Promise<void> {
   const marker = await store.readMarker();
-  if (marker === undefined) throw new Error('this storage has no marker of Weighhouse: there is nothing to rebuild from');
+  if (marker === undefined)
+    throw new Error('this storage has no marker of Weighhouse: there is nothing to rebuild from');
   const [row] = await queries.query<{ id: string | null; used: boolean }>(
     `select (select id from installation) as id, exists (select from segments) or exists (select from blobs)
               or exists (select from repositories) or exists (select beacon from installation where beacon is not null) as used`,

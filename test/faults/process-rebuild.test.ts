@@ -94,14 +94,22 @@ describe('a database that is lost', function () {
 
     const restored = await postgres.restore(dump, 'restored');
     // The session that was committed since looks abandoned.
-    expect(await ask(restored, 'update uploads set expires_at = now() where body is not null returning id')).to.have.length(1);
+    expect(
+      await ask(restored, 'update uploads set expires_at = now() where body is not null returning id'),
+    ).to.have.length(1);
     const held = await filesOf(root());
     const early = await reopened(restored);
     try {
       await sleep(4_000);
       expect([...(await filesOf(root())).keys()]).to.include.members([...held.keys()]);
       expect(await early.log()).to.contain('the storage knows more than the database');
-      const meanwhile = await story.put(early, 'meanwhile', 't', Buffer.from('{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'), 'application/vnd.oci.image.index.v1+json');
+      const meanwhile = await story.put(
+        early,
+        'meanwhile',
+        't',
+        Buffer.from('{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'),
+        'application/vnd.oci.image.index.v1+json',
+      );
       expect(meanwhile).to.match(/^sha256:/);
     } finally {
       await early.dispose();

@@ -79,7 +79,8 @@ async function rebuildBlob(options: RebuildOptions, row: Row): Promise<void> {
       if (dryRun) await database.query('update rebuilt_bodies set whole = true where digest = $1', [digest]);
       else await database.transaction((transaction) => makeBlob(transaction, body));
       count.made += 1;
-      if (known) report.notes.push(`${digest} has the objects that were written down, instead of ${keysOf(keys ?? [])}`);
+      if (known)
+        report.notes.push(`${digest} has the objects that were written down, instead of ${keysOf(keys ?? [])}`);
       return;
     } catch (error) {
       if (!(error instanceof ObjectTaken)) throw error;

@@ -133,6 +133,14 @@ async function readGroup(options: RebuildOptions, group: Group, wanted: Wanted):
     objects.known += pieces.length;
     return;
   }
+  if (await wasCollected(options.database, whole.digest)) {
+    await note(options.database, pieces, whole.digest);
+    objects.known += pieces.length;
+    report.notes.push(
+      `${whole.digest} was collected, its bytes are still there as ${pieces.map(({ key }) => key).join(' ')}`,
+    );
+    return;
+  }
   if (group.open) {
     objects.left += pieces.length;
     report.notes.push(`the session ${group.upload} is open and has ${pieces.length} objects of which nothing is known`);
@@ -140,7 +148,10 @@ async function readGroup(options: RebuildOptions, group: Group, wanted: Wanted):
   }
   await keep(options, whole, true);
   objects.kept += 1;
-  const ways = pieces.length === 1 ? '' : `, put together of ${pieces.length} objects in their order${exhausted ? '' : '; not every other way was tried'}`;
+  const ways =
+    pieces.length === 1
+      ? ''
+      : `, put together of ${pieces.length} objects in their order${exhausted ? '' : '; not every other way was tried'}`;
   report.notes.push(`${whole.digest} (${whole.size} bytes${ways}) is in ${LOST_AND_FOUND}: nothing tells where it was`);
 }
 
@@ -148,7 +159,9 @@ async function read({ store, report }: RebuildOptions, group: Group, pieces: rea
   try {
     return await search(store, pieces, wanted, wanted.count > 0 ? READS : 0, (bytes) => {
       report.objects.bytes += bytes;
-      report.progress(() => `objects: ${report.objects.hashed} of ${report.objects.found} read, ${report.objects.bytes} bytes`);
+      report.progress(
+        () => `objects: ${report.objects.hashed} of ${report.objects.found} read, ${report.objects.bytes} bytes`,
+      );
     });
   } catch (error) {
     if (!isFailure(error, 'BlobDamaged')) throw error;
@@ -181,6 +194,15 @@ async function keep({ database }: RebuildOptions, found: Found, isLost: boolean)
 
 async function isKnown(database: Database, digest: Digest): Promise<boolean> {
   return (await database.query('select from blobs where digest = $1', [digest])).length > 0;
+}
+
+/** Whether the last that was written down of a blob is that it was gone. */
+async function wasCollected(database: Database, digest: Digest): Promise<boolean> {
+  const [last] = await database.query<{ gone: boolean }>(
+    `select segments is null as gone from rebuilt_bodies where digest = $1 order by generation desc, id desc, segments is null limit 1`,
+    [digest],
+  );
+  return last?.gone ?? false;
 }
 
 async function note(database: Database, pieces: readonly Piece[], digest: Digest): Promise<void> {

@@ -39,7 +39,9 @@ export class Wanted {
 
   /** Sizes above `from` and up to `to`, in order. */
   sizesWithin(from: number, to: number): number[] {
-    const sizes = [...this.#sizes.values()].filter((size): size is number => size !== null && size > from && size <= to);
+    const sizes = [...this.#sizes.values()].filter(
+      (size): size is number => size !== null && size > from && size <= to,
+    );
     return [...new Set(sizes)].sort((a, b) => a - b);
   }
 }
@@ -70,7 +72,11 @@ export async function search(
   let whole: Found | undefined;
   let exhausted = true;
 
-  const extend = async (running: readonly RunningDigest[], chosen: readonly Piece[], from: number): Promise<Found | undefined> => {
+  const extend = async (
+    running: readonly RunningDigest[],
+    chosen: readonly Piece[],
+    from: number,
+  ): Promise<Found | undefined> => {
     for (let next = from; next < pieces.length; next++) {
       const piece = pieces[next];
       if (!piece) break;
@@ -91,7 +97,11 @@ export async function search(
     return undefined;
   };
 
-  const feed = async (running: readonly RunningDigest[], chosen: readonly Piece[], piece: Piece): Promise<Found | undefined> => {
+  const feed = async (
+    running: readonly RunningDigest[],
+    chosen: readonly Piece[],
+    piece: Piece,
+  ): Promise<Found | undefined> => {
     const base = running[0]?.size ?? 0;
     const stops = wanted.sizesWithin(base, base + piece.size);
     const match = (): Found | undefined => {

@@ -149,4 +149,3 @@ async function upsert(database: Database, insert: Insert, conflict: string): Pro
     values,
   );
 }
-

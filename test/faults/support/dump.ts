@@ -21,9 +21,9 @@ export async function dumpMissing(): Promise<string | undefined> {
 
 async function findFolder(): Promise<string | undefined> {
   const versions = await readdir(INSTALLED).catch(() => []);
-  return versions.map((version) => join(INSTALLED, version, 'bin')).find((bin) =>
-    ['postgres', 'initdb', 'pg_dump', 'pg_restore'].every((name) => existsSync(join(bin, name))),
-  );
+  return versions
+    .map((version) => join(INSTALLED, version, 'bin'))
+    .find((bin) => ['postgres', 'initdb', 'pg_dump', 'pg_restore'].every((name) => existsSync(join(bin, name))));
 }
 
 export class DumpedPostgres {

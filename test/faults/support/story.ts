@@ -45,7 +45,10 @@ export class Story {
 
   /** In chunks, each of which is a segment. */
   async #pushChunks(server: TestServer, repository: string, seed: string, sizes: readonly number[]) {
-    const bytes = bytesOf(seed, sizes.reduce((sum, size) => sum + size));
+    const bytes = bytesOf(
+      seed,
+      sizes.reduce((sum, size) => sum + size),
+    );
     const location = await openUpload(server, repository);
     let at = 0;
     for (const size of sizes) {
@@ -80,7 +83,13 @@ export class Story {
     return digest;
   }
 
-  async #image(server: TestServer, repository: string, tag: string | undefined, seed: string, layers: TestDescriptor[]) {
+  async #image(
+    server: TestServer,
+    repository: string,
+    tag: string | undefined,
+    seed: string,
+    layers: TestDescriptor[],
+  ) {
     const config = await this.#push(server, repository, `config of ${seed}`, 200);
     const titled = layers.map((layer, index) => ({
       ...layer,
@@ -102,7 +111,9 @@ export class Story {
     await this.#image(server, 'team/model', 'v1.0-fp16', 'one', [large, chunked]);
     await this.#image(server, 'team/model', 'v1.1-fp16', 'two', [large]);
     await this.#image(server, 'team/model', 'stable', 'two', [large]);
-    await this.#image(server, 'team/model', 'v0.9-int8', 'doomed', [await this.#push(server, 'team/model', 'doomed', MiB)]);
+    await this.#image(server, 'team/model', 'v0.9-int8', 'doomed', [
+      await this.#push(server, 'team/model', 'doomed', MiB),
+    ]);
     await this.#image(server, 'team/model', 'v0.8-int8', 'untagged later', []);
     await this.#push(server, 'team/model', 'never named', 100_000);
     const location = await openUpload(server, 'team/other');
@@ -125,7 +136,12 @@ export class Story {
     const chunked = await this.#pushChunks(server, 'team/model', 'chunked later', [MiB, MiB + 1, 3 * MiB, 100_000]);
     await this.#mount(server, 'team/other', 'team/model', session.digest);
     const moved = await this.#image(server, 'team/model', 'stable', 'three', [chunked, session]);
-    await this.put(server, 'team/model', 'v3.0-fp16', this.#manifests.get(`/v2/team/model/manifests/${moved}`)?.bytes as Buffer);
+    await this.put(
+      server,
+      'team/model',
+      'v3.0-fp16',
+      this.#manifests.get(`/v2/team/model/manifests/${moved}`)?.bytes as Buffer,
+    );
     await this.#delete(server, '/v2/team/model/manifests/v0.8-int8');
     const doomed = this.#tags.get('/v2/team/model/manifests/v0.9-int8') ?? '';
     await this.#delete(server, `/v2/team/model/manifests/${doomed}`);
@@ -171,12 +187,18 @@ export class Story {
     for (const path of this.#gone) expect((await server.request('GET', path)).status, path).to.equal(404);
     for (const [path, digests] of this.#referrers) {
       const { manifests } = (await (await server.request('GET', path)).json()) as { manifests: TestDescriptor[] };
-      expect(manifests.map(({ digest }) => digest), path).to.have.members([...digests]);
+      expect(
+        manifests.map(({ digest }) => digest),
+        path,
+      ).to.have.members([...digests]);
     }
     for (const repository of new Set([...this.#tags.keys()].map((path) => path.split('/manifests/')[0] ?? ''))) {
       const { tags } = (await (await server.request('GET', `${repository}/tags/list`)).json()) as { tags: string[] };
       const wanted = [...this.#tags.keys()].filter((path) => path.startsWith(`${repository}/manifests/`));
-      expect(tags.map((tag) => `${repository}/manifests/${tag}`), repository).to.have.members(wanted);
+      expect(
+        tags.map((tag) => `${repository}/manifests/${tag}`),
+        repository,
+      ).to.have.members(wanted);
     }
     if (this.releases.length > 0) expect(await releasesOf(server)).to.deep.equal(this.releases);
   }
