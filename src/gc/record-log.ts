@@ -1,6 +1,6 @@
 import type { Database, Queries } from '../database/connect.js';
 import type { Log } from '../log.js';
-import type { RecordPlace, RecordStore } from '../storage/record-store.js';
+import type { RecordFile, RecordPlace, RecordStore } from '../storage/record-store.js';
 import type { Job } from './jobs.js';
 
 /** What a database says of the records that it wrote beside the bytes (decision 0029). */
@@ -32,13 +32,22 @@ export async function nextRecordPlace(queries: Queries): Promise<RecordPlace> {
 export async function isAhead(queries: Queries, records: RecordStore): Promise<boolean> {
   const known = await findRecordLog(queries);
   if (known?.behind) return true;
-  for await (const file of records.listRecords(known)) if (!file.legacy) return true;
+  for await (const file of records.listRecords(known)) {
+    if (file.legacy) continue;
+    // Another process may have written it since: then its place was taken before it was there.
+    const now = await findRecordLog(queries);
+    if (now === undefined || isBeyond(file, now)) return true;
+  }
   return known === undefined && (await isLegacyAhead(queries, records));
+}
+
+function isBeyond(file: RecordPlace, place: RecordPlace): boolean {
+  return file.generation > place.generation || (file.generation === place.generation && file.sequence > place.sequence);
 }
 
 /** Files of older versions are numbered by the ids of their records, which a database gives in order. */
 async function isLegacyAhead(queries: Queries, records: RecordStore): Promise<boolean> {
-  let last;
+  let last: RecordFile | undefined;
   for await (const file of records.listRecords()) if (file.legacy) last = file;
   if (!last) return false;
   const ids = [...(await records.readRecords(last)).matchAll(/^\{"id":([0-9]+)/gm)].map(([, id]) => Number(id));
@@ -52,7 +61,8 @@ async function isLegacyAhead(queries: Queries, records: RecordStore): Promise<bo
  * Looks, before anybody serves, whether the store knows more than the database. If so it begins a generation, whose records
  * come after all that are there, and nothing is removed from the store until a rebuild has brought back the rest. What the
  * database still had to write down when it was backed up belongs to its former generation: `flush` writes it there.
- * Several processes may do so at once: one of them begins, the others find it begun.
+ * Several processes may do so at once: one of them begins, the others find it begun. Where others serve and write meanwhile,
+ * the place has moved on by then, and it is looked again.
  * @param flush writes all rows of `records` at this place
  */
 export async function catchUp(

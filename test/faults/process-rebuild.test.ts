@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { notRun } from '../support/not-run.js';
-import { createDatabase, type TestDatabase } from '../support/postgres.js';
+import { listen } from '../../src/database/notify.js';
+import { createDatabase, silent, type TestDatabase } from '../support/postgres.js';
 import { startServer, type TestServer } from '../support/server.js';
 import { runCommand, startCommand } from './support/command.js';
 import { DumpedPostgres, dumpMissing } from './support/dump.js';
@@ -186,6 +187,12 @@ describe('a database that is lost', function () {
     expect(serving.code).to.equal(1);
     expect(serving.said).to.contain('stop all nodes first');
     await server.stop();
+    const listener = listen(url, silent);
+    await until('the lock of a rebuild is held', () => listener.tryLock('rebuild'));
+    const started = await runCommand('serve', settings(url));
+    await listener.close();
+    expect(started.code).to.equal(1);
+    expect(started.said).to.contain('a rebuild of this database is under way');
 
     const empty = await database();
     const [largest] = [...(await filesOf(root()))].sort(([, a], [, b]) => b - a);

@@ -105,20 +105,27 @@ function stageLine({ things, bodies, needs }: Staged, line: RecordLine, generati
     }
     case 'link':
     case 'unlink':
-      return put('link', line.digest, line.repository, line.kind === 'link' ? line.digest : null);
+      put('link', line.digest, line.repository, line.kind === 'link' ? line.digest : null);
+      return;
     case 'manifest-removed':
-      return put('manifest', line.digest, line.repository, null);
+      put('manifest', line.digest, line.repository, null);
+      return;
     case 'manifest': {
       const { payload, mediaType, digest, repository } = line;
-      if (payload === null || mediaType === null) return put('manifest', digest, repository, null);
+      if (payload === null || mediaType === null) {
+        put('manifest', digest, repository, null);
+        return;
+      }
       for (const need of needsOf(readStored(payload, mediaType)))
         needs.set(`${repository} ${digest} ${need.digest}`, [repository, digest, need.digest, need.size]);
-      return put('manifest', digest, repository, digest, [mediaType, payload]);
+      put('manifest', digest, repository, digest, [mediaType, payload]);
+      return;
     }
     case 'tag':
-      return put('tag', line.tag, line.repository, line.digest);
+      put('tag', line.tag, line.repository, line.digest);
+      return;
     case 'tag-removed':
-      return put('tag', line.tag, line.repository, null);
+      put('tag', line.tag, line.repository, null);
   }
 }
 

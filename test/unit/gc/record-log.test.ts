@@ -91,6 +91,26 @@ describe('how far a database has written down what it knows', () => {
     expect(await catchUpRecords(rooms.database, records)).to.deep.equal({ generation: 1, sequence: 0, behind: true });
   });
 
+  it('is not taken for less while another process writes', async () => {
+    await catchUpRecords(rooms.database, records);
+    const busy = Object.assign(Object.create(records) as FilesystemRecords, {
+      // Between what is read of the database and what is read of the store.
+      async *listRecords(...words: Parameters<FilesystemRecords['listRecords']>) {
+        await push(`written meanwhile ${Math.random()}`);
+        await write();
+        yield* records.listRecords(...words);
+      },
+    });
+    expect(await isAhead(rooms.database, busy)).to.equal(false);
+    let looks = 0;
+    const seldom = Object.assign(Object.create(records) as FilesystemRecords, {
+      listRecords: (...words: Parameters<FilesystemRecords['listRecords']>) =>
+        (looks++ === 0 ? busy : records).listRecords(...words),
+    });
+    expect(await catchUpRecords(rooms.database, seldom)).to.include({ generation: 0, behind: false });
+    expect(looks).to.equal(2);
+  });
+
   it('holds a job back that takes anything away, as long as it is less', async () => {
     let runs = 0;
     const job = unlessBehind(
