@@ -184,6 +184,54 @@ create table quota_usage (
   used_bytes bigint not null
 );
 
+create table rebuilt_bodies (
+  digest text collate "C" not null,
+  fingerprint text collate "C" not null,
+  generation integer not null,
+  id bigint not null,
+  at timestamp with time zone not null,
+  size bigint,
+  segments jsonb,
+  whole boolean default false not null
+);
+
+create table rebuilt_needs (
+  repository text collate "C" not null,
+  manifest text collate "C" not null,
+  digest text collate "C" not null,
+  size bigint not null
+);
+
+create table rebuilt_objects (
+  key text collate "C" not null,
+  upload text collate "C" not null,
+  index integer not null,
+  digest text collate "C"
+);
+
+create table rebuilt_things (
+  thing text not null,
+  repository text collate "C" not null,
+  name text collate "C" not null,
+  generation integer not null,
+  id bigint not null,
+  at timestamp with time zone not null,
+  digest text collate "C",
+  media_type text,
+  payload bytea
+);
+
+create table rebuilt_uploads (
+  upload text collate "C" not null
+);
+
+create table record_log (
+  generation integer not null,
+  sequence bigint not null,
+  behind boolean default false not null,
+  only_one boolean default true not null
+);
+
 create table records (
   id bigint generated always as identity not null,
   kind text not null,
@@ -390,6 +438,12 @@ alter table models add constraint models_pk PRIMARY KEY (id);
 alter table orphans add constraint orphans_pk PRIMARY KEY (key);
 alter table policies add constraint policies_pk PRIMARY KEY (id);
 alter table quota_usage add constraint quota_usage_pk PRIMARY KEY (policy);
+alter table rebuilt_bodies add constraint rebuilt_bodies_pk PRIMARY KEY (digest, fingerprint);
+alter table rebuilt_needs add constraint rebuilt_needs_pk PRIMARY KEY (repository, manifest, digest);
+alter table rebuilt_objects add constraint rebuilt_objects_pk PRIMARY KEY (key);
+alter table rebuilt_things add constraint rebuilt_things_pk PRIMARY KEY (thing, repository, name);
+alter table rebuilt_uploads add constraint rebuilt_uploads_pk PRIMARY KEY (upload);
+alter table record_log add constraint record_log_pk PRIMARY KEY (only_one);
 alter table records add constraint records_pk PRIMARY KEY (id);
 alter table releases add constraint releases_pk PRIMARY KEY (id);
 alter table removals add constraint removals_pk PRIMARY KEY (key);
@@ -456,6 +510,10 @@ alter table policies add constraint policies_quota_bytes_check CHECK ((quota_byt
 alter table policies add constraint policies_untagged CHECK (((NOT untagged_keep) OR (untagged_days IS NULL)));
 alter table policies add constraint policies_untagged_days_check CHECK ((untagged_days >= 0));
 alter table quota_usage add constraint quota_usage_used_bytes_check CHECK ((used_bytes >= 0));
+alter table rebuilt_things add constraint rebuilt_things_thing_check CHECK ((thing = ANY (ARRAY['link'::text, 'manifest'::text, 'tag'::text])));
+alter table record_log add constraint record_log_generation_check CHECK ((generation >= 0));
+alter table record_log add constraint record_log_only_one_check CHECK (only_one);
+alter table record_log add constraint record_log_sequence_check CHECK ((sequence >= 0));
 alter table records add constraint records_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'link'::text, 'unlink'::text, 'manifest'::text, 'manifest-removed'::text, 'tag'::text, 'tag-removed'::text])));
 alter table releases add constraint releases_artifact_type_check CHECK ((length(artifact_type) <= 255));
 alter table releases add constraint releases_draft CHECK (((digest IS NULL) = (status = 'draft'::text)));
@@ -563,6 +621,9 @@ CREATE INDEX models_text ON public.models USING gin ((((((((((name || '
 '::text) || COALESCE(description, ''::text))) COLLATE "default" gin_trgm_ops) WITH (gin_pending_list_limit='64');
 CREATE INDEX models_updated ON public.models USING btree (updated_at, id);
 CREATE INDEX policies_created ON public.policies USING btree (created_at, id);
+CREATE INDEX rebuilt_needs_digest ON public.rebuilt_needs USING btree (digest);
+CREATE INDEX rebuilt_objects_upload ON public.rebuilt_objects USING btree (upload, index);
+CREATE INDEX rebuilt_things_order ON public.rebuilt_things USING btree (thing, generation, id);
 CREATE INDEX releases_by_quantization ON public.releases USING btree (lower(COALESCE(quantization, ''::text)), id);
 CREATE INDEX releases_by_status ON public.releases USING btree (status, id);
 CREATE INDEX releases_created ON public.releases USING btree (created_at, id);

@@ -24,7 +24,7 @@ const commands: Record<string, { about: string; load(): Promise<Run>; takesArgum
     takesArguments: true,
   },
   fsck: {
-    about: 'compares blobs with their files or objects (--deep: reads and hashes them)',
+    about: 'compares blobs with their files or objects (--deep: hashes them), or rebuilds a lost database (--rebuild)',
     load: async () => (await import('./commands/fsck.js')).fsckCommand,
     takesArguments: true,
   },

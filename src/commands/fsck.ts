@@ -12,6 +12,7 @@ import type { Log } from '../log.js';
 import type { Digest } from '../oci/digest.js';
 import { countQuarantined } from '../registry/quarantine.js';
 import { FsckReport } from './fsck-report.js';
+import { REBUILD_USAGE, rebuildCommand } from './rebuild.js';
 import { scrubberOf } from './scrubbing.js';
 import { openSecondStore } from './second-store.js';
 import { prepareStore } from './storage.js';
@@ -25,7 +26,8 @@ const USAGE = `weighhouse fsck [--deep [--restart]] [--orphans] [--json]
     --restart  … begins at the first blob all the same
     --orphans  also counts objects that nothing names; it removes none
     --json     prints an object for each fault, and one at the end, a line each
-exit: 0 all is well, 1 faults were found, 3 it could not look at everything (the storage or the database is away)`;
+exit: 0 all is well, 1 faults were found, 3 it could not look at everything (the storage or the database is away)
+${REBUILD_USAGE}`;
 
 /** Exit codes beside 0 and that of wrong words. */
 const FAULTS = 1;
@@ -50,6 +52,9 @@ export async function fsckCommand(config: Config, log: Log, args: readonly strin
     deep: flag,
     restart: flag,
     orphans: flag,
+    rebuild: flag,
+    'dry-run': flag,
+    'accept-loss': flag,
     json: flag,
     help: { type: 'boolean', short: 'h' },
   } as const;
@@ -58,7 +63,18 @@ export async function fsckCommand(config: Config, log: Log, args: readonly strin
     process.stdout.write(`${USAGE}\n`);
     return;
   }
-  if (positionals.length > 0 || (values.restart && !values.deep)) throw new UsageError(USAGE);
+  const looks = values.deep || values.restart || values.orphans;
+  const changes = values['dry-run'] || values['accept-loss'];
+  if (positionals.length > 0 || (values.restart && !values.deep) || (values.rebuild ? looks : changes))
+    throw new UsageError(USAGE);
+  if (values.rebuild) {
+    await rebuildCommand(config, log, {
+      dryRun: values['dry-run'],
+      acceptLoss: values['accept-loss'],
+      json: values.json,
+    });
+    return;
+  }
   // A signal ends the run in good order: what was looked at is written down, and PostgreSQL stopped if it was started.
   const stop = new AbortController();
   const onSignal = () => stop.abort(new Error('stopped by a signal; the next run with --deep goes on from here'));

@@ -9,6 +9,7 @@ import { collectorWalkJob } from '../gc/collector-walk.js';
 import { expiryJob, revokedJob } from '../gc/expiry.js';
 import type { Job } from '../gc/jobs.js';
 import { orphansJob } from '../gc/orphans.js';
+import { unlessBehind } from '../gc/record-log.js';
 import { recordChanges, recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
 import type { RewriteObserver, RewriterOptions } from '../gc/rewriter.js';
@@ -62,26 +63,32 @@ export function jobsOf(
     bytesPerSecond: config.compactionRate || LEFTOVER_RATE,
     readGraceSeconds: config.readGrace,
   };
+  const careful = (job: Job, look = false) => unlessBehind(job, database, records, log, look);
   return [
-    expiryJob(database, everyMs),
-    revokedJob(database, everyMs),
-    collectorJob(collectorOptions(config, database, log, collector)),
-    collectorWalkJob({
-      database,
-      everyMs: config.collectWalkInterval * 1000,
-      graceSeconds: config.collectGrace,
-      pinned: PINNED,
-    }),
-    removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay }),
+    careful(expiryJob(database, everyMs)),
+    careful(revokedJob(database, everyMs)),
+    careful(collectorJob(collectorOptions(config, database, log, collector))),
+    careful(
+      collectorWalkJob({
+        database,
+        everyMs: config.collectWalkInterval * 1000,
+        graceSeconds: config.collectGrace,
+        pinned: PINNED,
+      }),
+    ),
+    careful(removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay })),
     recordsJob(database, records, config.recordInterval * 1000),
     usageJob(database, config.usageInterval * 1000),
     factsJob(database, blobs, everyMs),
     answersJob(database, everyMs),
     sessionsJob(database, everyMs),
     sealJob(database, config.auditSealInterval * 1000),
-    orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
+    careful(
+      orphansJob({ database, store, log, everyMs: config.orphanInterval * 1000, ageSeconds: config.orphanAge }),
+      true,
+    ),
     ...(isUploading(store) ? [straysJob({ ...rewriting, store, everyMs: config.orphanInterval * 1000 })] : []),
-    abandonedJob(database, everyMs, config.readGrace),
+    careful(abandonedJob(database, everyMs, config.readGrace)),
     ...(config.scrubInterval === 0
       ? []
       : [

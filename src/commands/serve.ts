@@ -7,6 +7,7 @@ import { lockDataFolder } from '../database/data-folder.js';
 import { checkDurability } from '../database/durability.js';
 import { listen } from '../database/notify.js';
 import { Jobs } from '../gc/jobs.js';
+import { catchUpRecords } from '../gc/records.js';
 import { type Log, logLast } from '../log.js';
 import { ensureAdminKey } from './admin-key.js';
 import { auditedReads } from './audited-reads.js';
@@ -17,6 +18,7 @@ import { KeptPostgres } from './kept-postgres.js';
 import { checkAddress } from './listen-address.js';
 import { bringUpToDate } from './migrate.js';
 import { Operations } from './operations.js';
+import { refuseDuringRebuild } from './alone.js';
 import { prepareStore } from './storage.js';
 import { openSecondStore } from './second-store.js';
 import { Teardown } from './teardown.js';
@@ -114,7 +116,12 @@ async function start(
   const database = connect({ url, pool: 2, timeout: config.databaseTimeout });
   started.add('connections to the database', () => database.close());
   for (const warning of await checkDurability(database)) log.warn(`PostgreSQL: ${warning}`);
+  await refuseDuringRebuild(database);
   const { store, records } = await prepareStore(config, database, log);
+  if ((await catchUpRecords(database, records)).behind)
+    log.warn(
+      'the storage knows more than the database, which was restored from a backup: run weighhouse fsck --rebuild; until then nothing is removed from the storage',
+    );
   started.add('the connections of the health checks', () => operations.unwatch());
   await operations.watch(url, store);
   stop.throwIfAborted();

@@ -10,8 +10,14 @@ import { Teardown } from './teardown.js';
 /**
  * Runs `work` on the registry's database beside a registry that runs or does not: the operator's PostgreSQL, the embedded
  * one as it runs, or the embedded one, started for as long as this takes.
+ * @param timeout what a statement may take, in seconds
  */
-export async function withDatabase<T>(config: Config, log: Log, work: (database: Database) => Promise<T>): Promise<T> {
+export async function withDatabase<T>(
+  config: Config,
+  log: Log,
+  work: (database: Database, url: string) => Promise<T>,
+  timeout = config.databaseTimeout,
+): Promise<T> {
   const quiet = log.child({}, { level: log.isLevelEnabled('debug') ? 'debug' : 'warn' });
   const started = new Teardown(quiet);
   try {
@@ -25,9 +31,9 @@ export async function withDatabase<T>(config: Config, log: Log, work: (database:
       url = postgres.url;
       await bringUpToDate(config, url, quiet);
     }
-    const database = connect({ url, pool: 1, timeout: config.databaseTimeout });
+    const database = connect({ url, pool: 1, timeout });
     started.add('connections to the database', () => database.close());
-    return await work(database);
+    return await work(database, url);
   } finally {
     await started.run();
   }

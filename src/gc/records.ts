@@ -1,7 +1,8 @@
 import type { Database } from '../database/connect.js';
 import type { Change, ChangeRecorder } from '../registry/changes.js';
-import type { RecordStore } from '../storage/record-store.js';
+import type { RecordPlace, RecordStore } from '../storage/record-store.js';
 import type { Job } from './jobs.js';
+import { catchUp, nextRecordPlace, type RecordLog } from './record-log.js';
 
 /**
  * What is written down beside the bytes, seconds behind, so that a lost database can be rebuilt from its store: a line of
@@ -107,13 +108,39 @@ export function recordsJob(database: Database, store: RecordStore, everyMs: numb
   return { name: 'records', everyMs, run: () => writeBatch(database, store) };
 }
 
-async function writeBatch(database: Database, store: RecordStore): Promise<boolean> {
+async function writeBatch(database: Database, store: RecordStore, place?: RecordPlace): Promise<boolean> {
   const due = await database.query<Due>(DUE, [BATCH, BATCH_CHARACTERS]);
   const [first] = due;
   if (!first) return false;
-  await store.putRecords(first.id, due.map((row) => `${JSON.stringify(lineOf(row))}\n`).join(''));
+  await store.putRecords(place ?? (await nextRecordPlace(database)), due.map(textOf).join(''));
   await database.query('delete from records where id = any($1::bigint[])', [due.map((row) => row.id)]);
   return due.length < first.due || due.length === BATCH;
+}
+
+/** Writes down all that is due. @param place where, if not at the next one of this database */
+export async function writeRecords(database: Database, store: RecordStore, place?: RecordPlace): Promise<void> {
+  while (await writeBatch(database, store, place));
+}
+
+/** Before anybody serves: see `catchUp`. */
+export async function catchUpRecords(database: Database, store: RecordStore): Promise<RecordLog> {
+  return await catchUp(database, store, (place) => writeRecords(database, store, place));
+}
+
+/** The lines that are due, a batch at a time, without writing them. */
+export async function* dueRecords(database: Database): AsyncGenerator<string> {
+  const text = DUE.replace('from records order', 'from records where id > $3 order');
+  for (let after = 0; ; ) {
+    const due = await database.query<Due>(text, [BATCH, BATCH_CHARACTERS, after]);
+    const last = due.at(-1);
+    if (!last) return;
+    yield due.map(textOf).join('');
+    after = last.id;
+  }
+}
+
+function textOf(row: Due): string {
+  return `${JSON.stringify(lineOf(row))}\n`;
 }
 
 function lineOf({ size, segments, mediaType, payload, due: _due, ...row }: Due): object {

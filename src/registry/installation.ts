@@ -42,6 +42,27 @@ export async function adoptStore(queries: Queries, store: SegmentStore): Promise
 }
 
 /**
+ * Makes the database that of a store whose own is lost: one that never held anything takes the store's marker.
+ * @param write whether to; otherwise it is only looked whether it could
+ * @throws Error if the store has no marker, or the database holds things of another one
+ */
+export async function adoptDatabase(queries: Queries, store: SegmentStore, write: boolean): Promise<void> {
+  const marker = await store.readMarker();
+  if (marker === undefined)
+    throw new Error('this storage has no marker of Weighhouse: there is nothing to rebuild from');
+  const [row] = await queries.query<{ id: string | null; used: boolean }>(
+    `select (select id from installation) as id, exists (select from segments) or exists (select from blobs)
+              or exists (select from repositories) or exists (select beacon from installation where beacon is not null) as used`,
+  );
+  const id = row?.id ?? null;
+  if (id !== marker && row?.used) throw strangeStore(marker, String(id));
+  if (!write) return;
+  if (id === null) await queries.query('insert into installation (id) values ($1) on conflict do nothing', [marker]);
+  else if (id !== marker) await queries.query('update installation set id = $2 where id = $1', [id, marker]);
+  await adoptStore(queries, store);
+}
+
+/**
  * Makes sure, before anything that the store does not find is given up, that it is still this database's: what an
  * unmounted folder does not hold is not lost.
  * @throws 'Unavailable' if the store carries no marker or another database's, or is not the one of the other nodes.

@@ -240,10 +240,20 @@ describe('segments in a bucket', () => {
 
   it('have records beside them, in order', async () => {
     const { store } = scene.open();
-    for (const order of [10, 9, 100]) await store.putRecords(order, `${order}\n`);
+    const places = [
+      [1, 1],
+      [0, 10],
+      [0, 9],
+      [0, 100],
+    ] as const;
+    for (const [generation, sequence] of places)
+      await store.putRecords({ generation, sequence }, `${generation} ${sequence}\n`);
     const lines: string[] = [];
-    for await (const text of store.listRecords()) lines.push(text);
-    expect(lines).to.deep.equal(['9\n', '10\n', '100\n']);
+    for await (const file of store.listRecords()) lines.push(await store.readRecords(file));
+    expect(lines).to.deep.equal(['0 9\n', '0 10\n', '0 100\n', '1 1\n']);
+    const beyond: number[] = [];
+    for await (const file of store.listRecords({ generation: 0, sequence: 10 })) beyond.push(file.sequence);
+    expect(beyond).to.deep.equal([100, 1]);
     for await (const key of store.list()) expect.fail(key);
   });
 });

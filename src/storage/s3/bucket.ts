@@ -187,14 +187,15 @@ export class S3Bucket {
     await orMissing(this.#repeat('AbortMultipartUpload', (abortSignal) => this.#client.send(command, { abortSignal })));
   }
 
-  /** Names that begin with `start`, in order. */
-  async *names(start: string, pageSize = PAGE): AsyncGenerator<string> {
+  /** Names that begin with `start`, in order; only those that come after `after`, where it is given. */
+  async *names(start: string, pageSize = PAGE, after?: string): AsyncGenerator<string> {
     for (let token: string | undefined; ; ) {
       const command = new ListObjectsV2Command({
         Bucket: this.#bucket,
         Prefix: this.prefix + start,
         MaxKeys: pageSize,
         ContinuationToken: token,
+        ...(after !== undefined && token === undefined && { StartAfter: this.prefix + after }),
       });
       const page = await this.#repeat('ListObjects', (abortSignal) => this.#client.send(command, { abortSignal }));
       for (const { Key: key = '' } of page.Contents ?? []) yield key.slice(this.prefix.length);

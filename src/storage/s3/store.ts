@@ -1,8 +1,14 @@
-import { randomBytes } from 'node:crypto';
 import { RegistryError } from '../../errors.js';
 import type { MemoryBudget } from '../memory-budget.js';
 import { ReadMemory } from '../read-memory.js';
-import type { RecordStore } from '../record-store.js';
+import {
+  findRecordFile,
+  lastNameAt,
+  newRecordName,
+  type RecordFile,
+  type RecordPlace,
+  type RecordStore,
+} from '../record-store.js';
 import {
   findSegmentKey,
   type LentBytes,
@@ -26,7 +32,6 @@ import { S3Segment } from './segment.js';
 const MARKER = 'weighhouse.marker';
 const BEACONS = 'weighhouse.beacons/';
 const RECORDS = 'records/';
-const ORDER_DIGITS = 16;
 
 export interface S3StoreOptions extends S3Options {
   /** What all uploads of the process share. */
@@ -43,7 +48,7 @@ export interface S3StoreOptions extends S3Options {
  *     <prefix>weighhouse.marker              the database's marker
  *     <prefix>weighhouse.beacons/<name>      by which nodes know that they share the prefix
  *     <prefix><2 hex>/<key>                  a segment, or a multipart upload that is to be one
- *     <prefix>records/<order>-<random>.jsonl what the database knows
+ *     <prefix>records/g<generation>-<sequence>-<random>.jsonl   what the database knows
  */
 export class S3Store implements RedirectingSegmentStore, UploadingSegmentStore, RecordStore {
   readonly settleSeconds: number;
@@ -192,17 +197,26 @@ export class S3Store implements RedirectingSegmentStore, UploadingSegmentStore, 
     return (await asked(this.#bucket.find(BEACONS + name))) !== undefined;
   }
 
-  async putRecords(order: number, lines: string): Promise<void> {
-    const name = `${String(order).padStart(ORDER_DIGITS, '0')}-${randomBytes(4).toString('hex')}`;
-    await asked(this.#bucket.put(`${RECORDS}${name}.jsonl`, Buffer.from(lines)));
+  async putRecords(place: RecordPlace, lines: string): Promise<void> {
+    await asked(this.#bucket.put(RECORDS + newRecordName(place), Buffer.from(lines)));
   }
 
-  async *listRecords(): AsyncGenerator<string> {
+  async *listRecords(after?: RecordPlace): AsyncGenerator<RecordFile> {
+    const last = after && RECORDS + lastNameAt(after);
     try {
-      for await (const name of this.#bucket.names(RECORDS)) yield (await this.#bucket.read(name)) ?? '';
+      for await (const name of this.#bucket.names(RECORDS, undefined, last)) {
+        const file = findRecordFile(name.slice(RECORDS.length));
+        if (file) yield file;
+      }
     } catch (error) {
       throw storageFailure(error);
     }
+  }
+
+  async readRecords({ name }: RecordFile): Promise<string> {
+    const text = await asked(this.#bucket.read(RECORDS + name));
+    if (text === undefined) throw new RegistryError('Unavailable', `the records ${name} are gone`);
+    return text;
   }
 
   /** Lets go of connections. */

@@ -3,7 +3,7 @@ import { recordChanges, recordsJob } from '../../../src/gc/records.js';
 import { digestOf } from '../../../src/oci/digest.js';
 import { parseManifest } from '../../../src/oci/manifest.js';
 import { parseTag } from '../../../src/oci/name.js';
-import { FilesystemRecords } from '../../../src/storage/record-store.js';
+import { FilesystemRecords, type RecordFile, type RecordPlace } from '../../../src/storage/record-store.js';
 import { recordBy } from '../../../src/registry/changes.js';
 import { ACTOR, bodyOf, repository, type Rooms, Site } from '../../support/rooms.js';
 
@@ -36,9 +36,9 @@ describe('the records beside the bytes', () => {
     const records = new FilesystemRecords(site.root);
     while (await recordsJob(rooms.database, records, 1000).run());
     const lines: Line[] = [];
-    for await (const text of records.listRecords()) {
+    for await (const file of records.listRecords()) {
       lines.push(
-        ...text
+        ...(await records.readRecords(file))
           .trimEnd()
           .split('\n')
           .map((line) => JSON.parse(line) as Line),
@@ -132,13 +132,14 @@ describe('the records beside the bytes', () => {
     for (let index = 0; index < 6; index++) pushed.push(await pushManifest(4 * 1024 * 1024 - index));
     const files: Line[][] = [];
     const records = {
-      putRecords: async (_order: number, text: string) => {
+      putRecords: async (_place: RecordPlace, text: string) => {
         const lines = text.trimEnd().split('\n');
         files.push(lines.map((line) => JSON.parse(line) as Line));
       },
       listRecords: () => {
         throw new Error('not here');
       },
+      readRecords: () => Promise.reject(new Error('not here')),
     };
     const job = recordsJob(rooms.database, records, 1000);
     for (const isMore of [true, true, false, false]) expect(await job.run()).to.equal(isMore);
@@ -163,11 +164,12 @@ describe('the records beside the bytes', () => {
     await push(Buffer.from('weights'));
     const records = new FilesystemRecords(site.root);
     const dying = {
-      putRecords: async (order: number, lines: string) => {
-        await records.putRecords(order, lines);
+      putRecords: async (place: RecordPlace, lines: string) => {
+        await records.putRecords(place, lines);
         throw new Error('killed');
       },
       listRecords: () => records.listRecords(),
+      readRecords: (file: RecordFile) => records.readRecords(file),
     };
     const failure = await recordsJob(rooms.database, dying, 1000)
       .run()

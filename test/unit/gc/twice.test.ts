@@ -108,8 +108,9 @@ describe('a job that two run at once', () => {
     await twice(({ database }) => recordsJob(database, new FilesystemRecords(site.root), 1000));
     expect(await count('records')).to.equal(0);
     const written = new Map<number, Set<string>>();
-    for await (const text of new FilesystemRecords(site.root).listRecords())
-      for (const line of text.trimEnd().split('\n')) {
+    const records = new FilesystemRecords(site.root);
+    for await (const file of records.listRecords())
+      for (const line of (await records.readRecords(file)).trimEnd().split('\n')) {
         const { id } = JSON.parse(line) as { id: number };
         written.set(id, (written.get(id) ?? new Set()).add(line));
       }
