@@ -94,13 +94,13 @@ export class Dispatcher {
     clearInterval(this.#timer);
     if (this.#server.listening) this.#server.close();
     for (const member of this.#members.values()) this.#takeBack(member);
-    for (const { socket } of this.#waiting.splice(0)) socket.destroy();
+    for (const { socket } of this.#waiting.splice(0)) refuse(socket);
   }
 
   #accept(socket: Socket): void {
     socket.on('error', () => undefined);
     if (this.#waiting.length >= this.#config.maxConnections) {
-      socket.destroy();
+      refuse(socket);
       this.#dropped();
       return;
     }
@@ -114,7 +114,7 @@ export class Dispatcher {
       const member = next && this.#idlest();
       if (!member) return;
       if (loadOf(member) >= this.#config.maxConnections) {
-        next.socket.destroy();
+        refuse(next.socket);
         this.#dropped();
       } else if (member.offered) return;
       else this.#offer(member, next);
@@ -177,8 +177,17 @@ export class Dispatcher {
 
   #dropOverdue(): void {
     const overdue = performance.now() - this.#config.headersTimeout * 1000;
-    while (this.#waiting[0] && this.#waiting[0].since < overdue) this.#waiting.shift()?.socket.destroy();
+    for (const { socket, since } of [...this.#waiting]) {
+      if (since >= overdue) break;
+      this.#waiting.shift();
+      refuse(socket);
+    }
   }
+}
+
+/** Shuts the connection down before it is closed: a worker that hangs may have a copy, which would keep it open. */
+function refuse(socket: Socket): void {
+  socket.destroySoon();
 }
 
 function loadOf({ open, offered }: Member): number {
