@@ -5,7 +5,7 @@ import { warnOfDrops } from '../http/limits.js';
 import type { Log } from '../log.js';
 import { addressError } from './listen-address.js';
 import { send } from './place.js';
-import type { FromWorker } from './worker-messages.js';
+import type { Deal, FromWorker } from './worker-messages.js';
 
 /** Who does not answer to an offer for so long gets none as long as it is silent; another is offered the connection. */
 const HANGS_MS = 500;
@@ -27,6 +27,8 @@ interface Member {
   /** Connections that are its own. */
   open: number;
   offered: Waiting | undefined;
+  /** The last connection that became its own, until it has certainly heard of that. */
+  granted: number | undefined;
   timer: NodeJS.Timeout | undefined;
   hangs: boolean;
 }
@@ -70,7 +72,7 @@ export class Dispatcher {
 
   /** A worker that serves gets its share from now on. */
   add(worker: Worker): void {
-    const member: Member = { worker, open: 0, offered: undefined, timer: undefined, hangs: false };
+    const member: Member = { worker, open: 0, offered: undefined, granted: undefined, timer: undefined, hangs: false };
     this.#members.set(worker, member);
     worker.on('message', (message: FromWorker) => {
       if (this.#members.get(worker) === member && typeof message === 'object') this.#hear(member, message);
@@ -140,8 +142,8 @@ export class Dispatcher {
     // To the end of the order.
     this.#members.delete(worker);
     this.#members.set(worker, member);
-    if (worker.isConnected())
-      worker.send({ offer: connection.id }, connection.socket, { keepOpen: true }, () => undefined);
+    const deal: Deal = { yours: member.granted, offer: connection.id };
+    if (worker.isConnected()) worker.send(deal, connection.socket, { keepOpen: true }, () => undefined);
   }
 
   #suspect(member: Member): void {
@@ -156,7 +158,8 @@ export class Dispatcher {
     if (!offered) return;
     member.offered = undefined;
     this.#waiting.unshift(offered);
-    send(worker, { revoked: offered.id });
+    // An offer that did not arrive took with it what was told beside.
+    send(worker, { yours: member.granted, revoked: offered.id });
   }
 
   #hear(member: Member, message: Exclude<FromWorker, string>): void {
@@ -167,12 +170,16 @@ export class Dispatcher {
       clearTimeout(member.timer);
       member.offered = undefined;
       member.open += 1;
-      send(worker, { yours: offered.id });
+      member.granted = offered.id;
       // The worker has it open; the connection goes on.
       offered.socket.destroy();
     }
     if ('freed' in message) member.hangs = false;
     this.#deal();
+    // Most often beside the next offer.
+    if (member.granted === undefined || member.offered) return;
+    send(worker, { yours: member.granted });
+    member.granted = undefined;
   }
 
   #dropOverdue(): void {

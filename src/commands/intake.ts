@@ -1,6 +1,9 @@
 import type { Server } from 'node:http';
 import { Socket } from 'node:net';
-import type { FromWorker, ToWorker } from './worker-messages.js';
+import type { Deal, FromWorker, ToWorker } from './worker-messages.js';
+
+/** How long an ended connection may stay untold, in milliseconds. */
+const REPORT_MS = 2;
 
 /** How connections come to a server. */
 export interface Intake {
@@ -29,9 +32,7 @@ export class DealtConnections implements Intake {
     process.on('message', (message: ToWorker, socket: unknown) => {
       if (message === 'left') this.#left();
       else if (typeof message !== 'object') return;
-      else if ('offer' in message) this.#consider(message.offer, socket);
-      else if ('yours' in message) this.#take(message.yours, server);
-      else if ('revoked' in message) this.#free(message.revoked);
+      else if (!('databaseUrl' in message)) this.#hear(message, socket, server);
     });
     // From here on Node looks for heads that are overdue.
     server.emit('listening');
@@ -45,6 +46,12 @@ export class DealtConnections implements Intake {
     await left;
   }
 
+  #hear({ yours, revoked, offer }: Deal, socket: unknown, server: Server): void {
+    if (yours !== undefined) this.#take(yours, server);
+    if (revoked !== undefined) this.#free(revoked);
+    if (offer !== undefined) this.#consider(offer, socket);
+  }
+
   #consider(id: number, socket: unknown): void {
     const given = socket instanceof Socket ? socket : undefined;
     handleOf(given)?.readStop();
@@ -53,6 +60,8 @@ export class DealtConnections implements Intake {
   }
 
   #take(id: number, server: Server): void {
+    // It may be told twice.
+    if (!this.#offered.has(id)) return;
     const socket = this.#offered.get(id);
     this.#offered.delete(id);
     const handle = handleOf(socket);
@@ -78,11 +87,12 @@ export class DealtConnections implements Intake {
     this.#ended += 1;
     if (this.#reporting) return;
     this.#reporting = true;
-    setImmediate(() => {
+    // An answer to an offer may take it along.
+    setTimeout(() => {
       this.#reporting = false;
       const ended = this.#takeEnded();
       if (ended > 0) tell({ ended });
-    });
+    }, REPORT_MS);
   }
 
   #takeEnded(): number {

@@ -16,13 +16,18 @@ export interface ToServe {
   readonly madeKey: string;
 }
 
-/** The connection comes with it; nothing may be read of it yet. */
-export interface Offer {
-  readonly offer: number;
+/**
+ * About connections, by their numbers: one that is the worker's own now, one that it is offered, which comes with the
+ * message (nothing may be read of it yet), and one that it was offered and that goes to another.
+ */
+export interface Deal {
+  readonly yours: number | undefined;
+  readonly offer?: number;
+  readonly revoked?: number;
 }
 
 /**
- * What the primary tells a worker: what it serves from; which connection it is offered, that it is its own now, or that it
- * went to another; that it gets no more because it asked for that ('left') or because a newer worker has taken its place.
+ * What the primary tells a worker: what it serves from; what becomes of connections; that it gets no more because it asked
+ * for that ('left') or because a newer worker has taken its place.
  */
-export type ToWorker = ToServe | Offer | { readonly yours: number } | { readonly revoked: number } | 'left' | 'retire';
+export type ToWorker = ToServe | Deal | 'left' | 'retire';
