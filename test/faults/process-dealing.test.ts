@@ -93,6 +93,32 @@ describe('connections', function () {
     }
   });
 
+  it('that went to another worker are not read by the one that hung', async () => {
+    await start({});
+    const [hung = 0, other = 0] = await server.workers();
+    const primary = server.process.pid ?? 0;
+    const held = async (pid: number) => (await socketsOf(server)).find((worker) => worker.pid === pid)?.count;
+    for (let round = 0; round < 8; round++) {
+      signal(hung, 'SIGSTOP');
+      // One is offered to either, and goes to the other then.
+      const wires = [await Wire.open(server.host), await Wire.open(server.host)];
+      await until('the other has both', async () => (await held(other)) === 2);
+      // Now it can not hear that its offer was taken back.
+      signal(primary, 'SIGSTOP');
+      try {
+        signal(hung, 'SIGCONT');
+        await until('it has received what it was offered', async () => (await held(hung)) === 1);
+        for (const wire of wires) await wire.write(head('GET', '/v2/')).untilAnswers(1, SOON_MS);
+      } finally {
+        signal(primary, 'SIGCONT');
+      }
+      expect(wires.map(({ status }) => status)).to.deep.equal([200, 200]);
+      await until('it has let go', async () => (await held(hung)) === 0);
+      for (const wire of wires) wire.end();
+      await share(server, 0);
+    }
+  });
+
   it('end somehow, however workers die in a storm of them', async () => {
     await start({});
     const chance = new Chance(SEED);
