@@ -198,7 +198,7 @@ describe('a worker that dies', function () {
   this.timeout(120_000);
 
   it('takes only its own connections with it', async () => {
-    const server = await startServer({ environment: { REGISTRY_WORKERS: '2' } });
+    const server = await startServer({ environment: { REGISTRY_WORKERS: '2', REGISTRY_KEEP_ALIVE_TIMEOUT: '1' } });
     try {
       await allServe(server);
       const connected = async () => (await socketsOf(server)).reduce((sum, { count }) => sum + count, 0);
