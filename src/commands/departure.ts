@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import type { Connections } from '../http/connections.js';
+import type { Intake } from './intake.js';
 import type { ToWorker } from './worker-messages.js';
 
 /** An idle connection that a client may be about to use: while others serve it has this long, in milliseconds. */
@@ -17,6 +18,7 @@ const EXIT_MS = 5_000;
  * unless SIGTERM comes. Then `finish` lets go of everything else.
  */
 export function departOnRequest(
+  intake: Pick<Intake, 'close'>,
   connections: Connections,
   config: Pick<Config, 'drainDelay' | 'drainTimeout'>,
   finish: () => Promise<void>,
@@ -32,7 +34,9 @@ export function departOnRequest(
     if (draining) return;
     draining = true;
     connections.leave();
-    void sleep(config.drainDelay * 1000).then(() => depart(DRAINING_IDLE_MS, config.drainTimeout * 1000));
+    void sleep(config.drainDelay * 1000)
+      .then(() => intake.close())
+      .then(() => depart(DRAINING_IDLE_MS, config.drainTimeout * 1000));
   });
   process.on('message', (message: ToWorker) => {
     if (message === 'retire') void depart(RETIRING_IDLE_MS);

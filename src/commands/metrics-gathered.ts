@@ -9,6 +9,7 @@ import {
 import { converse, type Dialogue, type Topic } from './dialogue.js';
 import { counter, gauge, processMetrics } from './metrics-process.js';
 import { shared, within } from './shared-answer.js';
+import type { FromWorker } from './worker-messages.js';
 
 /** How long a scrape waits for the workers, in milliseconds; one that is late counts with what it said last. */
 const PATIENCE_MS = 1_000;
@@ -59,9 +60,11 @@ export class GatheredMetrics {
     processMetrics(this.registry, 'primary');
   }
 
-  /** Begins to ask workers as soon as they listen. Before the first one is started. */
+  /** Begins to ask workers as soon as they serve. Before the first one is started. */
   start(): void {
-    cluster.on('listening', (worker) => this.#meet(worker));
+    cluster.on('message', (worker, message: FromWorker) => {
+      if (message === 'serving') this.#meet(worker);
+    });
     cluster.on('exit', (worker) => {
       if (!worker.exitedAfterDisconnect) this.#restarts += 1;
     });

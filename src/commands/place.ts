@@ -1,6 +1,6 @@
 import type { Worker } from 'node:cluster';
-import type { AddressInfo } from 'node:net';
 import type { Log } from '../log.js';
+import type { Dispatcher } from './dispatcher.js';
 import type { FromWorker, ToWorker } from './worker-messages.js';
 
 const FIRST_PAUSE_MS = 100;
@@ -16,6 +16,7 @@ const START_MS = 60_000;
  */
 export class Place {
   readonly #fork: () => Worker;
+  readonly #dispatcher: Dispatcher;
   readonly #log: Log;
   #worker: Worker | undefined;
   readonly #serving = new WeakSet<Worker>();
@@ -29,8 +30,9 @@ export class Place {
     this.#cameUp = resolve;
   });
 
-  constructor(fork: () => Worker, log: Log) {
+  constructor(fork: () => Worker, dispatcher: Dispatcher, log: Log) {
     this.#fork = fork;
+    this.#dispatcher = dispatcher;
     this.#log = log;
   }
 
@@ -62,8 +64,10 @@ export class Place {
     const former = this.#worker;
     this.#worker = next;
     // Who is still loading has nothing to finish, and would not understand.
-    if (former && this.#serving.has(former)) send(former, 'retire');
-    else former?.process.kill('SIGTERM');
+    if (former && this.#serving.has(former)) {
+      this.#dispatcher.remove(former);
+      send(former, 'retire');
+    } else former?.process.kill('SIGTERM');
     this.#log.info({ worker: next.process.pid, former: former?.process.pid }, 'a new worker took the place of another');
     return true;
   }
@@ -75,13 +79,14 @@ export class Place {
   }
 
   async #comesUp(worker: Worker): Promise<boolean> {
-    const address = await serves(worker, START_MS);
-    if (address) this.#serve(worker);
-    return address !== undefined;
+    const came = await serves(worker, START_MS);
+    if (came) this.#serve(worker);
+    return came;
   }
 
   #serve(worker: Worker): void {
     this.#serving.add(worker);
+    this.#dispatcher.add(worker);
     this.#cameUp();
   }
 
@@ -109,18 +114,18 @@ export class Place {
   }
 }
 
-/** Resolves with the address when a worker serves; undefined if it ends before, or takes longer than `patienceMs`. */
-export async function serves(worker: Worker, patienceMs?: number): Promise<AddressInfo | undefined> {
+/** Resolves when a worker serves; with false if it ends before, or takes longer than `patienceMs`. */
+export async function serves(worker: Worker, patienceMs?: number): Promise<boolean> {
   return await new Promise((resolve) => {
-    const settle = (address: AddressInfo | undefined) => {
+    const settle = (came: boolean) => {
       clearTimeout(timer);
       worker.removeListener('message', onMessage).removeListener('exit', onExit);
-      resolve(address);
+      resolve(came);
     };
     const onMessage = (message: FromWorker) => {
-      if (typeof message === 'object' && 'serving' in message) settle(message.serving);
+      if (message === 'serving') settle(true);
     };
-    const onExit = () => settle(undefined);
+    const onExit = () => settle(false);
     const timer = patienceMs === undefined ? undefined : setTimeout(onExit, patienceMs);
     worker.on('message', onMessage).on('exit', onExit);
   });

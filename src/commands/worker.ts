@@ -1,7 +1,6 @@
 import cluster from 'node:cluster';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Server as SecureServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import { recordChanges } from '../gc/records.js';
@@ -10,7 +9,6 @@ import { listen } from '../database/notify.js';
 import { tuneCollector } from '../garbage.js';
 import { createApp } from '../http/app.js';
 import { Connections } from '../http/connections.js';
-import { logDrops } from '../http/limits.js';
 import { RunningRequests } from '../http/running-requests.js';
 import { createHttpServer } from '../http/server.js';
 import { secureContextOf } from '../http/tls.js';
@@ -34,11 +32,11 @@ import { createAuthenticator, watchAccess } from './authenticator.js';
 import { readCertificate, watchCertificate } from './certificate.js';
 import { loadContract, loadDocs } from './contract-files.js';
 import { departOnRequest } from './departure.js';
-import { addressError } from './listen-address.js';
+import { DealtConnections, type Intake, tell } from './intake.js';
 import { workerMetrics } from './metrics-worker.js';
 import { openStore } from './storage.js';
 import { guardTags } from './tag-guard.js';
-import type { FromWorker, ToServe, ToWorker } from './worker-messages.js';
+import type { ToServe, ToWorker } from './worker-messages.js';
 
 const RECORDING_MS = 5_000;
 
@@ -55,23 +53,24 @@ export async function runAsWorker(config: Config, log: Log): Promise<void> {
       if (typeof message === 'object' && 'databaseUrl' in message) resolve(message);
     });
   });
-  const tell = (message: FromWorker) => process.send?.(message);
   tell('loaded');
   const { databaseUrl, madeKey } = await told;
-  tell({ serving: await runWorker({ ...config, databaseUrl }, madeKey, log) });
+  await runWorker({ ...config, databaseUrl }, madeKey, log, new DealtConnections());
+  tell('serving');
 }
 
 /**
  * One process that serves; any number of them are equals. Ends when the primary says so or is gone.
  * @param madeKey id of the key that a start makes where there is none
- * @returns where it listens. @throws Error in words for the operator, if it can't listen or has no certificate to serve.
+ * @throws Error in words for the operator, if it has no certificate to serve.
  */
 export async function runWorker(
   config: Config,
   madeKey: string,
   log: Log,
+  intake: Intake,
   pause: PausePoint = () => undefined,
-): Promise<AddressInfo> {
+): Promise<void> {
   const database = connect({ url: config.databaseUrl, pool: config.databasePool, timeout: config.databaseTimeout });
   const listener = listen(config.databaseUrl, log);
   const budget = new MemoryBudget(config.uploadMemory);
@@ -169,11 +168,10 @@ export async function runWorker(
     },
     certificate,
   );
-  logDrops(server, log);
   if (certificate && server instanceof SecureServer)
     watchCertificate(config, certificate, log, (newer) => server.setSecureContext(secureContextOf(newer)));
 
-  departOnRequest(new Connections(server), config, async () => {
+  departOnRequest(intake, new Connections(server), config, async () => {
     // Requests whose connections were broken off still record what they have.
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
     await registry.uploads.stop();
@@ -185,9 +183,5 @@ export async function runWorker(
     cluster.worker?.disconnect();
   });
 
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(addressError(error, config.listen)));
-    server.listen({ host: config.listen.host, port: config.listen.port, backlog: 1024 }, () => resolve());
-  });
-  return server.address() as AddressInfo;
+  await intake.open(server);
 }

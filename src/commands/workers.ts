@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
 import { madeKeyId } from './admin-key.js';
+import { Dispatcher } from './dispatcher.js';
 import { Place, send, serves } from './place.js';
 import type { FromWorker } from './worker-messages.js';
 
@@ -16,9 +17,11 @@ const GONE_MS = 5_000;
 /** The processes that serve: as many as the settings say, and those that have retired but still have requests. */
 export class Workers {
   readonly #places: Place[];
+  readonly #dispatcher: Dispatcher;
   readonly #first: Worker;
   readonly #databaseUrl: Promise<string>;
   #sendUrl: (url: string) => void = () => undefined;
+  readonly #drainDelayMs: number;
   readonly #patienceMs: number;
   readonly #madeKey: string;
   readonly #log: Log;
@@ -38,23 +41,24 @@ export class Workers {
     this.#renewal = new Promise((resolve) => {
       this.#started = resolve;
     });
+    this.#drainDelayMs = config.drainDelay * 1000;
     this.#patienceMs = (config.drainDelay + config.drainTimeout) * 1000 + EXIT_MS;
     this.#madeKey = madeKeyId(config);
     this.#log = log;
-    // Workers accept for themselves. Node's round robin hands connections over from the primary, and one that is under
-    // way to a worker that dies (or hangs) is never closed nor given to another: its client waits for ever.
-    cluster.schedulingPolicy = cluster.SCHED_NONE;
-    this.#places = Array.from({ length: config.workers }, () => new Place(() => this.#fork(), log));
+    const dispatcher = new Dispatcher(config, log);
+    this.#dispatcher = dispatcher;
+    this.#places = Array.from({ length: config.workers }, () => new Place(() => this.#fork(), dispatcher, log));
     this.#first = this.#fork();
   }
 
   /** Resolves with the address when the first worker serves. @throws Error if one ends before that. */
   async start(databaseUrl: string): Promise<AddressInfo> {
     this.#sendUrl(databaseUrl);
-    const address = this.#first.isDead() ? undefined : await serves(this.#first);
-    if (!address) throw new Error('a worker ended at its start');
+    const came = !this.#first.isDead() && (await serves(this.#first));
+    if (!came) throw new Error('a worker ended at its start');
     const [first, ...others] = this.#places;
     first?.take(this.#first);
+    const address = await this.#dispatcher.listen();
     // Only now: together they would load no faster.
     for (const place of others) place.take();
     this.#started();
@@ -91,6 +95,9 @@ export class Workers {
     const worker = cluster.fork({ REGISTRY_ADMIN_KEY: '' });
     worker.on('message', (message: FromWorker) => {
       if (message === 'loaded') void this.#databaseUrl.then((databaseUrl) => send(worker, { databaseUrl, madeKey }));
+      if (message !== 'leaving') return;
+      this.#dispatcher.remove(worker);
+      send(worker, 'left');
     });
     return worker;
   }
@@ -113,7 +120,10 @@ export class Workers {
   async stop(): Promise<void> {
     this.#close();
     const known = this.#lost.size;
+    const closing = setTimeout(() => this.#dispatcher.close(), this.#drainDelayMs);
     await Promise.all(this.#running().map((worker) => this.#end(worker)));
+    clearTimeout(closing);
+    this.#dispatcher.close();
     const lost = this.#lost.size - known;
     if (lost > 0) throw new Error(`the storage hangs: ${lost} workers that wait for it can not be ended`);
   }
@@ -135,6 +145,7 @@ export class Workers {
   /** Ends them without waiting for their requests. */
   kill(): void {
     this.#close();
+    this.#dispatcher.close();
     for (const worker of this.#running()) worker.process.kill('SIGKILL');
   }
 }

@@ -22,9 +22,10 @@ export class Connections {
   /** Those of TCP, of an HTTPS server: what is negotiated on one takes its place, with the same remote address. */
   readonly #bare = new Map<string, Socket>();
   #leaving = false;
-  #closed: Promise<void> | undefined;
+  #closed: Promise<unknown> | undefined;
+  #emptied: () => void = () => undefined;
 
-  /** @param server one that does not listen yet. */
+  /** @param server one that has no connections yet. */
   constructor(server: Server) {
     this.#server = server;
     const secure = 'setSecureContext' in server;
@@ -54,7 +55,7 @@ export class Connections {
    */
   async end(idleMs: number, limitMs = Number.POSITIVE_INFINITY): Promise<void> {
     this.leave();
-    this.#closed ??= new Promise((resolve) => NetServer.prototype.close.call(this.#server, () => resolve()));
+    this.#closed ??= Promise.all([this.#close(), this.#empty()]);
     const began = performance.now();
     const sweep = () => {
       if (performance.now() - began >= limitMs) this.#breakOff();
@@ -66,11 +67,25 @@ export class Connections {
     clearInterval(sweeper);
   }
 
+  /** A server that is handed its connections does not listen. */
+  async #close(): Promise<void> {
+    if (!this.#server.listening) return;
+    await new Promise<void>((resolve) => NetServer.prototype.close.call(this.#server, () => resolve()));
+  }
+
+  async #empty(): Promise<void> {
+    if (this.#connections.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#emptied = resolve;
+    });
+  }
+
   #add(socket: Socket): void {
     this.#connections.set(socket, { responses: new Set(), movedAt: performance.now(), bytesRead: socket.bytesRead });
     const remote = remoteOf(socket);
     socket.once('close', () => {
       this.#connections.delete(socket);
+      if (this.#connections.size === 0) this.#emptied();
       if (this.#bare.get(remote) === socket) this.#bare.delete(remote);
     });
   }

@@ -1,4 +1,3 @@
-import type { Server } from 'node:http';
 import type { Middleware } from 'koa';
 import { networkOf } from '../auth/throttle.js';
 import { RegistryError } from '../errors.js';
@@ -109,10 +108,13 @@ export function limitUploads({ uploadsPerKey }: RequestLimits): Middleware<Reque
   };
 }
 
-/** Says in the log that connections are closed because there are too many of them: a line for all within some seconds. */
-export function logDrops(server: Server, log: Log): void {
+/**
+ * Says in the log that connections are closed because there are too many of them: a line for all within some seconds.
+ * @returns what is to be called for each
+ */
+export function warnOfDrops(log: Log): () => void {
   let dropped = 0;
-  server.on('drop', () => {
+  return () => {
     dropped += 1;
     if (dropped > 1) return;
     const report = () => {
@@ -120,5 +122,5 @@ export function logDrops(server: Server, log: Log): void {
       dropped = 0;
     };
     setTimeout(report, DROPS_MS).unref();
-  });
+  };
 }

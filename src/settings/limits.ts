@@ -24,7 +24,7 @@ export const limitsSettings = {
     'connections',
     1,
     1_000_000,
-    'Connections that a process holds open; further ones are closed at once.',
+    'Connections that each worker holds open, and that wait while none serves; further ones are closed at once.',
   ),
   requestsPerAddress: integer(
     'REGISTRY_REQUESTS_PER_ADDRESS',
@@ -184,7 +184,7 @@ export const limitsSettings = {
     'seconds',
     1,
     3600,
-    'How long a client may take to send the head of a request.',
+    'How long a client may take to send the head of a request, and a connection may wait for a worker.',
   ),
   keepAliveTimeout: integer(
     'REGISTRY_KEEP_ALIVE_TIMEOUT',

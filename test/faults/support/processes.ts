@@ -1,6 +1,7 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TestServer } from '../../support/server.js';
+import { send } from './exchange.js';
 
 /** Whether a process runs; one that nobody reaps doesn't. */
 export async function isAlive(pid: number): Promise<boolean> {
@@ -90,7 +91,7 @@ export async function untilLogged(server: TestServer, what: string | RegExp): Pr
   });
 }
 
-/** What each worker holds of the port: its listening socket and its connections. */
+/** How many connections each worker holds. */
 export async function socketsOf(server: TestServer): Promise<{ pid: number; count: number }[]> {
   const sockets = await socketsAt(Number(server.host.split(':')[1]));
   const workers = await server.workers();
@@ -102,11 +103,12 @@ export async function socketsOf(server: TestServer): Promise<{ pid: number; coun
   );
 }
 
-/** Waits until every worker that the settings ask for takes connections. */
+/** Waits until every worker that the settings ask for is given connections, and no other. */
 export async function allServe(server: TestServer): Promise<void> {
   const wanted = Number(server.environment.REGISTRY_WORKERS);
   await until('all workers serve', async () => {
-    const held = await socketsOf(server);
-    return held.length === wanted && held.every(({ count }) => count > 0);
+    const metrics = (await send(server.host, 'GET', '/metrics'))?.body.toString() ?? '';
+    const up = /^weighhouse_workers_up ([0-9]+)$/m.exec(metrics)?.[1];
+    return Number(up) === wanted && (await server.workers()).length === wanted;
   });
 }
