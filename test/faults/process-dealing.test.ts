@@ -4,7 +4,7 @@ import { head, Wire } from '../http/wire.js';
 import { startServer, type TestServer } from '../support/server.js';
 import { Chance, Content } from './support/bytes.js';
 import { Exchange, send } from './support/exchange.js';
-import { allServe, signal, socketsOf, until, untilLogged, untilTaken } from './support/processes.js';
+import { allServe, openSockets, signal, socketsOf, until, untilLogged, untilTaken } from './support/processes.js';
 
 const MiB = 1024 * 1024;
 const UPLOADS = '/v2/dealt/blobs/uploads/';
@@ -98,11 +98,14 @@ describe('connections', function () {
     const [hung = 0, other = 0] = await server.workers();
     const primary = server.process.pid ?? 0;
     const held = async (pid: number) => (await socketsOf(server)).find((worker) => worker.pid === pid)?.count;
+    const own = await openSockets(server, primary);
     for (let round = 0; round < 8; round++) {
       signal(hung, 'SIGSTOP');
       // One is offered to either, and goes to the other then.
       const wires = [await Wire.open(server.host), await Wire.open(server.host)];
       await until('the other has both', async () => (await held(other)) === 2);
+      // It lets go of a connection behind the word that it is the other's.
+      await until('the primary has none', async () => (await openSockets(server, primary)) === own);
       // Now it can not hear that its offer was taken back.
       signal(primary, 'SIGSTOP');
       try {

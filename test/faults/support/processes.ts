@@ -103,6 +103,12 @@ export async function socketsOf(server: TestServer): Promise<{ pid: number; coun
   );
 }
 
+/** How many sockets of the registry's port a process has open, one that listens included. */
+export async function openSockets(server: TestServer, pid: number): Promise<number> {
+  const sockets = await socketsAt(Number(server.host.split(':')[1]));
+  return (await descriptorsOf(pid)).filter((name) => sockets.has(name)).length;
+}
+
 /** Waits until every worker that the settings ask for is given connections, and no other. */
 export async function allServe(server: TestServer): Promise<void> {
   const wanted = Number(server.environment.REGISTRY_WORKERS);
