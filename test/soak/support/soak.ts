@@ -65,6 +65,8 @@ export async function soak({ environment, compare }: Soak): Promise<Counts> {
     await count(server, counts);
     const checked = await runCommand('check', server.environment);
     expect(checked.code, checked.said).to.equal(0);
+    const read = await runCommand('fsck', server.environment, ['--deep']);
+    expect(read.code, read.said).to.equal(0);
     return counts;
   } finally {
     await server.dispose();
