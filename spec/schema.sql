@@ -306,6 +306,15 @@ create table repository_usage_days (
   charged_bytes bigint not null
 );
 
+create table review_requests (
+  id bigint generated always as identity not null,
+  kind text not null,
+  repository bigint not null,
+  digest text collate "C" not null,
+  orphaned boolean default false not null,
+  at timestamp with time zone default now() not null
+);
+
 create table reviews (
   id bigint generated always as identity not null,
   kind text not null,
@@ -452,6 +461,7 @@ alter table repositories add constraint repositories_pk PRIMARY KEY (id);
 alter table repository_blobs add constraint repository_blobs_pk PRIMARY KEY (repository, digest);
 alter table repository_usage add constraint repository_usage_pk PRIMARY KEY (repository);
 alter table repository_usage_days add constraint repository_usage_days_pk PRIMARY KEY (repository, day);
+alter table review_requests add constraint review_requests_pk PRIMARY KEY (id);
 alter table reviews add constraint reviews_pk PRIMARY KEY (id);
 alter table scrubs add constraint scrubs_pk PRIMARY KEY (id);
 alter table segments add constraint segments_pk PRIMARY KEY (id);
@@ -534,6 +544,7 @@ alter table repository_usage add constraint repository_usage_manifests_check CHE
 alter table repository_usage add constraint repository_usage_named_bytes_check CHECK ((named_bytes >= 0));
 alter table repository_usage add constraint repository_usage_stored_bytes_check CHECK ((stored_bytes >= 0));
 alter table repository_usage add constraint repository_usage_tags_check CHECK ((tags >= 0));
+alter table review_requests add constraint review_requests_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'manifest'::text])));
 alter table reviews add constraint reviews_kind_check CHECK ((kind = ANY (ARRAY['blob'::text, 'manifest'::text])));
 alter table reviews add constraint reviews_once UNIQUE NULLS NOT DISTINCT (kind, repository, digest);
 alter table segments add constraint segments_bytes CHECK (((bytes IS NULL) OR ((length(bytes) = length) AND (object_size = length) AND ("position" IS NOT NULL))));
@@ -643,6 +654,7 @@ CREATE INDEX repository_blobs_digest ON public.repository_blobs USING btree (dig
 CREATE INDEX repository_usage_charged ON public.repository_usage USING btree (charged_bytes, repository);
 CREATE INDEX repository_usage_named ON public.repository_usage USING btree (named_bytes, repository);
 CREATE INDEX repository_usage_stored ON public.repository_usage USING btree (stored_bytes, repository);
+CREATE INDEX review_requests_thing ON public.review_requests USING btree (kind, repository, digest);
 CREATE INDEX reviews_due ON public.reviews USING btree (not_before, id);
 CREATE INDEX sessions_expiry ON public.sessions USING btree (expires_at);
 CREATE INDEX sessions_of_key ON public.sessions USING btree (key_prefix, created_at, id);

@@ -126,7 +126,13 @@ async function goingManifests(queries: Queries, graceSeconds: number, limit: num
                join manifests m on m.repository = n.repository and m.digest = n.digest
                join repositories r on r.id = m.repository join keeps k on k.repository = m.repository
               order by r.name, m.digest limit $2) m
-       left join reviews v on v.kind = 'manifest' and v.repository = m.repository and v.digest = m.digest
+       left join lateral (
+         select at as queued_at, orphaned from review_requests v
+          where v.kind = 'manifest' and v.repository = m.repository and v.digest = m.digest
+         union all
+         select queued_at, orphaned from reviews v
+          where v.kind = 'manifest' and v.repository = m.repository and v.digest = m.digest
+          order by queued_at desc limit 1) v on true
       cross join make_interval(secs => $1) as g (grace)
       order by m.name, m.digest`,
     [graceSeconds, limit],

@@ -1,6 +1,7 @@
 import type { Database, Queries } from '../database/connect.js';
 import type { Job } from './jobs.js';
 import { LINK_IS_NAMED, manifestIsNamed } from './names.js';
+import { takeRequests } from './review-queue.js';
 
 const PAGE = 1_000;
 /** Between two pages, in milliseconds. */
@@ -33,6 +34,8 @@ export function collectorWalkJob(options: CollectorWalkOptions): Job {
     name: 'collector walk',
     everyMs: options.everyMs,
     run: async () => {
+      // What was asked for has waited since then, not since it is found here.
+      await takeRequests(options.database);
       const next = await walks[which]?.(after);
       after = next ?? START;
       if (!next) which = (which + 1) % walks.length;

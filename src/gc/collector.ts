@@ -10,7 +10,7 @@ import type { PausePoint } from '../storage/segment-store.js';
 import type { Job } from './jobs.js';
 import { reviewLinks } from './review-links.js';
 import { type ManifestReview, reviewManifests } from './review-manifests.js';
-import { dueReviews, type Review, settle } from './review-queue.js';
+import { dueReviews, type Review, settle, takeRequests } from './review-queue.js';
 
 /** Versions before this migration don't revive what is condemned. */
 const MIGRATION = '0012';
@@ -75,6 +75,7 @@ class Collector {
   async run(signal?: AbortSignal): Promise<boolean> {
     const { database, observer } = this.#options;
     if (!(await this.#known.isSo())) return false;
+    await takeRequests(database);
     const due = await dueReviews(database, BATCH);
     if (due.length === 0) return false;
     const began = performance.now();

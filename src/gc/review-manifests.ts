@@ -105,11 +105,14 @@ async function judge(
                          when m.condemned_at + g.grace > now() then 'waits'
                          else 'go' end as what
                from ${ROWS} cross join make_interval(secs => $8) as g (grace)
-               -- A push of the same manifest, or a name that it lost, has begun its wait anew.
-               left join reviews v on v.id = k.id
+               -- A push of the same manifest, or a name that it lost since, has it wait anew.
+               left join lateral (
+                 select q.at, q.orphaned from review_requests q
+                  where q.kind = 'manifest' and q.repository = k.repository and q.digest = k.digest
+                  order by q.id desc limit 1) v on true
                left join manifests m on m.repository = k.repository and m.digest = k.digest
               cross join lateral (
-                select coalesce(v.queued_at, k.queued_at)
+                select coalesce(v.at, k.queued_at)
                        + case when coalesce(v.orphaned, k.orphaned) then interval '0' else make_interval(secs => k.keep) end as due) d) j`,
     [...parametersOf(reviews), held, graceSeconds],
   );

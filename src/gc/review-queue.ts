@@ -12,7 +12,7 @@ export interface Review {
   readonly digest: Digest;
   /** Of a manifest: its subject was removed. */
   readonly orphaned: boolean;
-  /** As PostgreSQL writes it: a review that was asked for again since is another one. */
+  /** When it was last asked for, as PostgreSQL writes it. */
   readonly queuedAt: string;
 }
 
@@ -21,6 +21,32 @@ export type Verdict = 'done' | Date | 'busy';
 
 /** So much later it is tried again where others were at the rows, or something failed, in seconds. */
 const BUSY_SECONDS = 5;
+
+/** Requests that are taken in by one statement. */
+const TAKEN = 1_000;
+
+/**
+ * Makes reviews of what was asked for; one that waits already begins anew. A request that commits later is taken in later, so
+ * none is lost with a review that ends at that moment.
+ */
+export async function takeRequests(queries: Queries): Promise<void> {
+  for (let taken = TAKEN; taken === TAKEN; ) {
+    const [row] = await queries.query<{ taken: number }>(
+      `with asked as (
+         delete from review_requests where id in (select id from review_requests order by id limit $1 for update skip locked)
+         returning id, kind, repository, digest, orphaned, at),
+       put as (
+         insert into reviews (kind, repository, digest, queued_at, not_before, orphaned)
+         select kind, repository, digest, max(at), now(), (array_agg(orphaned order by id desc))[1] from asked
+          group by kind, repository, digest order by kind, repository, digest
+         on conflict on constraint reviews_once do update
+            set queued_at = greatest(reviews.queued_at, excluded.queued_at), not_before = now(), orphaned = excluded.orphaned)
+       select count(*)::int as taken from asked`,
+      [TAKEN],
+    );
+    taken = row?.taken ?? 0;
+  }
+}
 
 /** Reviews that are due, the oldest first. */
 export async function dueReviews(queries: Queries, limit: number): Promise<Review[]> {
@@ -33,8 +59,7 @@ export async function dueReviews(queries: Queries, limit: number): Promise<Revie
 }
 
 /**
- * Ends reviews, or has them wait. One that somebody has asked for again meanwhile, or is just asking for, stays as it is; its
- * row is never waited for.
+ * Ends reviews, or has them wait. One that another collector has begun anew meanwhile, or holds, stays as it is.
  */
 export async function settle(
   transaction: Queries,

@@ -2,7 +2,6 @@ import type { Actor } from '../actor.js';
 import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { Manifest } from '../oci/manifest.js';
-import { QUEUED_ANEW } from '../registry/reviews.js';
 import { filesOf, type ModelFile } from '../weights/packaging.js';
 import { readManifest } from './release-content.js';
 import type { FollowedModel } from './release-rows.js';
@@ -28,9 +27,8 @@ const PUT_LAYERS = `with wanted as (
       gone as (delete from artifacts a using there t where a.id = t.id and t.id not in (select id from matched)
                returning a.repository, a.blob),
       -- What only a draft had goes to the collector's queue.
-      queued as (insert into reviews (kind, repository, digest)
-                 select 'blob', repository, blob from gone where blob is not null group by repository, blob
-                  order by repository, blob ${QUEUED_ANEW})
+      queued as (insert into review_requests (kind, repository, digest)
+                 select distinct 'blob', repository, blob from gone where blob is not null)
  insert into artifacts (release_id, name, kind, position, media_type, digest, size_bytes, path, checksum, format, created_by)
  select $1, w.name, 'layer', w.position, w.media_type, w.digest, w.size_bytes, w.path, w.digest, w.format, $2
    from wanted w where w.position not in (select position from matched)`;
@@ -133,9 +131,9 @@ export async function releaseBlobs(
 ): Promise<void> {
   const [which, id] = 'release' in of ? ['id = $1', of.release] : ['model_id = $1', of.model];
   await transaction.query(
-    `insert into reviews (kind, repository, digest)
-     select 'blob', a.repository, a.blob from artifacts a join releases r on r.id = a.release_id
-      where r.${which} and a.blob is not null group by a.repository, a.blob order by a.repository, a.blob ${QUEUED_ANEW}`,
+    `insert into review_requests (kind, repository, digest)
+     select distinct 'blob', a.repository, a.blob from artifacts a join releases r on r.id = a.release_id
+      where r.${which} and a.blob is not null`,
     [id],
   );
 }

@@ -6,7 +6,7 @@ import type { Reference, RepositoryName, Tag } from '../oci/name.js';
 import type { Actor, MovedTag } from './changes.js';
 import { outlast } from './remembered.js';
 import { ensureRepository } from './repositories.js';
-import { holdManifests, QUEUED_ANEW, reviveLinks } from './reviews.js';
+import { holdManifests, reviveLinks } from './reviews.js';
 import { setTagsParts } from './tag-rows.js';
 
 /** What a PUT of a manifest brings. */
@@ -96,16 +96,15 @@ export async function removeManifest(
   );
   await transaction.query(
     `with named as (delete from manifest_references where repository = $1 and manifest = $2 returning digest, kind)
-     insert into reviews (kind, repository, digest)
+     insert into review_requests (kind, repository, digest)
      select distinct case when kind = 'manifest' then 'manifest' else 'blob' end, $1::bigint, digest
-       from named order by 1, 3 ${QUEUED_ANEW}`,
+       from named`,
     [row.id, digest],
   );
   // What refers to it goes with it, if it is not put again by then.
   await transaction.query(
-    `insert into reviews (kind, repository, digest, orphaned)
-     select 'manifest', repository, digest, true from manifests where repository = $1 and subject = $2 order by digest
-     ${QUEUED_ANEW}, orphaned = true`,
+    `insert into review_requests (kind, repository, digest, orphaned)
+     select 'manifest', repository, digest, true from manifests where repository = $1 and subject = $2`,
     [row.id, digest],
   );
   await transaction.query('delete from manifests where repository = $1 and digest = $2', [row.id, digest]);
@@ -181,7 +180,10 @@ async function insertManifest(
          from unnest($11::text[], $12::text[], $13::text[], $14::bigint[], $15::boolean[]) as r (digest, kind, media_type, size, is_blob)
        on conflict do nothing),
      -- Whoever was told 201 has the whole wait before it.
-     renewed as (update reviews set queued_at = now(), not_before = now(), orphaned = false where kind = 'manifest' and repository = $1 and digest = $2),
+     renewed as (
+       insert into review_requests (kind, repository, digest) select 'manifest', $1::bigint, $2
+        where exists (select from reviews v where v.kind = 'manifest' and v.repository = $1 and v.digest = $2)
+           or exists (select from review_requests v where v.kind = 'manifest' and v.repository = $1 and v.digest = $2)),
      -- What refers to it need not go any more.
      revived as (update manifests set condemned_at = null where repository = $1 and subject = $2 and condemned_at is not null),
      ${setTagsParts('stored')}

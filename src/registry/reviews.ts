@@ -1,13 +1,6 @@
 import type { Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 
-/**
- * The end of a statement that puts rows (kind, repository, digest) into the collector's queue, each once and in order: one that
- * waits there already begins anew. Who takes a name away does it in his transaction; a review that the collector is just
- * ending is waited for, and put in again.
- */
-export const QUEUED_ANEW = 'on conflict on constraint reviews_once do update set queued_at = now(), not_before = now()';
-
 /** Blobs of a repository that are condemned are seen again. The caller holds their links. */
 export async function reviveLinks(transaction: Queries, repository: number, digests: readonly Digest[]): Promise<void> {
   if (digests.length === 0) return;
@@ -41,12 +34,13 @@ export async function holdManifests(
   return rows.map((row) => row.digest);
 }
 
-/** Queues blobs of one repository, by its id, of which a name was taken away. */
+/**
+ * Asks the collector to look at blobs of one repository, by its id, of which a name was taken away: in the transaction that
+ * takes it. Requests are only added, as often as there is reason to: no two who change something wait for each other here.
+ */
 export async function reviewBlobs(transaction: Queries, repository: number, digests: readonly Digest[]): Promise<void> {
   await transaction.query(
-    `insert into reviews (kind, repository, digest)
-     select 'blob', $1, d.digest from (select distinct digest from unnest($2::text[]) as u (digest)) d
-      order by d.digest collate "C" ${QUEUED_ANEW}`,
+    `insert into review_requests (kind, repository, digest) select distinct 'blob', $1::bigint, digest from unnest($2::text[]) as d (digest)`,
     [repository, digests],
   );
 }

@@ -3,7 +3,6 @@ import type { Digest } from '../oci/digest.js';
 import type { Tag } from '../oci/name.js';
 import type { Actor, MovedTag } from './changes.js';
 import { outlast } from './remembered.js';
-import { QUEUED_ANEW } from './reviews.js';
 
 /**
  * Parts of a statement that points tags to a manifest: `$1` the repository, `$2` the digest, `$3` the tags, `$4` the actor's
@@ -19,9 +18,8 @@ export function setTagsParts(after?: string): string {
                     where tags.digest <> excluded.digest returning name, previous),
           noted as (insert into tag_events (repository, name, digest, previous, actor)
                     select $1, name, $2, previous, $4 from moved),
-          queued as (insert into reviews (kind, repository, digest)
-                     select 'manifest', $1::bigint, previous from moved where previous is not null
-                      group by previous order by previous ${QUEUED_ANEW})`;
+          queued as (insert into review_requests (kind, repository, digest)
+                     select distinct 'manifest', $1::bigint, previous from moved where previous is not null)`;
 }
 
 /**
@@ -64,8 +62,8 @@ export async function removeTags(
           gone as (delete from tags t using wanted w where t.repository = w.repository and t.name = w.name
                    returning t.name, t.digest),
           noted as (insert into tag_events (repository, name, previous, actor) select $1, name, digest, $3 from gone),
-          queued as (insert into reviews (kind, repository, digest)
-                     select 'manifest', $1::bigint, digest from gone group by digest order by digest ${QUEUED_ANEW})
+          queued as (insert into review_requests (kind, repository, digest)
+                     select distinct 'manifest', $1::bigint, digest from gone)
      select name as tag, digest from gone order by name`,
     [repository, [...tags], actor.key],
   );

@@ -81,6 +81,7 @@ export async function pass({ database }: Rooms, seconds: number): Promise<void> 
   await database.query(`update repository_blobs set ${earlier('linked_at', 'condemned_at')}`, [seconds]);
   await database.query(`update manifests set ${earlier('created_at', 'condemned_at')}`, [seconds]);
   await database.query(`update reviews set ${earlier('queued_at', 'not_before')}`, [seconds]);
+  await database.query(`update review_requests set ${earlier('at')}`, [seconds]);
 }
 
 interface Listed {

@@ -116,7 +116,7 @@ describe('the collector of a registry', function () {
         url,
         `update repository_blobs set linked_at = linked_at - interval '8 days', condemned_at = condemned_at - interval '8 days'`,
       );
-      await ask(url, `update reviews set not_before = now()`);
+      await ask(url, 'update reviews set not_before = now()');
     };
     expect((await collect('--dry-run')).said).to.include('team/one: 0 manifests, 2 blobs; 2 of them are nowhere else');
     // The registry itself looks once, at its start.

@@ -77,7 +77,7 @@ describe('races of the collector over blobs', () => {
     await two.database.query('delete from records');
     await collector.round();
     expect(collector.counts).to.deep.equal({ condemned: 1, links: 1, blobs: 1, manifests: 0, bytes: 1_000 });
-    for (const table of ['repository_blobs', 'blobs', 'segments', 'bodies', 'reviews'])
+    for (const table of ['repository_blobs', 'blobs', 'segments', 'bodies', 'reviews', 'review_requests'])
       expect(await count(table), table).to.equal(0);
     expect(await count('removals')).to.equal(1);
     expect(await two.database.query('select kind, repository, digest from records')).to.deep.equal([

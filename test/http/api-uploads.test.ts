@@ -223,7 +223,13 @@ describe('uploads of artifacts over HTTP', () => {
     const queued = async (text: string) =>
       await onDatabase(
         server,
-        async (database) => (await database.query('select from reviews where digest = $1', [digestOf(text)])).length,
+        async (database) =>
+          (
+            await database.query(
+              'select from (select digest from reviews union all select digest from review_requests) q where digest = $1',
+              [digestOf(text)],
+            )
+          ).length,
       );
     const [deleted, pushed] = [await draft(), await draft()];
     await told(raw({ release_id: String(deleted.id), name: 'a' }, 'of a deleted draft'), 201);

@@ -1,6 +1,5 @@
 import type { Digest } from '../../oci/digest.js';
 import type { RepositoryName } from '../../oci/name.js';
-import { QUEUED_ANEW } from '../../registry/reviews.js';
 import type { RebuildOptions } from './options.js';
 
 const PAGE = 1_000;
@@ -88,8 +87,7 @@ export async function rebuildUnlinks({ database, report, dryRun, check }: Rebuil
         `with doomed as (${doomed}), gone as (
            delete from repository_blobs l using doomed d where l.repository = d.repository and l.digest = d.digest
            returning l.repository, l.digest),
-         queued as (insert into reviews (kind, repository, digest)
-                    select 'blob', repository, digest from gone order by 2, 3 ${QUEUED_ANEW})
+         queued as (insert into review_requests (kind, repository, digest) select 'blob', repository, digest from gone)
          select digest from gone`,
       );
   report.counts.links.removed += rows.length;

@@ -113,6 +113,7 @@ async function quiet(server: TestServer, compare: Soak['compare']): Promise<void
 
 const LEFT = `
   select 'reviews' as left, count(*)::int as rows from reviews union all
+  select 'requests', count(*)::int from review_requests union all
   select 'removals', count(*)::int from removals union all
   select 'uploads', count(*)::int from uploads union all
   select 'condemned links', count(*)::int from repository_blobs where condemned_at is not null union all

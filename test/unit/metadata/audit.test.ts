@@ -174,7 +174,7 @@ describe('the record of what the registry changes', () => {
       { digest: first.digest, previous: null },
       { digest: second.digest, previous: first.digest },
     ]);
-    const queued = await rooms.database.query(`select digest from reviews where kind = 'manifest'`);
+    const queued = await rooms.database.query(`select digest from review_requests where kind = 'manifest'`);
     expect(queued).to.deep.equal([{ digest: first.digest }]);
   });
 
