@@ -59,6 +59,9 @@ export function listen(url: string, log: Log, watch: Watch = WATCH): Listener {
     for (const handle of gaps) handle();
   };
 
+  /** The connection that is held, or is being made. */
+  let newest: pg.Client | undefined;
+
   /** Runs `work` after a while, in turn. */
   function later(ms: number, work: () => Promise<unknown>): void {
     if (closed) return;
@@ -90,6 +93,7 @@ export function listen(url: string, log: Log, watch: Watch = WATCH): Listener {
     client.on('error', (error) => lose(client, error));
     client.on('end', () => lose(client));
     client.on('notification', ({ channel, payload }) => handlers.get(channel)?.(payload ?? ''));
+    newest = client;
     const askedAt = performance.now();
     try {
       await client.connect();
@@ -158,17 +162,16 @@ export function listen(url: string, log: Log, watch: Watch = WATCH): Listener {
           return false;
         }
       }),
-    close: () =>
-      inTurn(async () => {
-        closed = true;
-        clearTimeout(timer);
-        if (!held) return;
-        const { client } = held;
-        const over = new AbortController();
-        const late = sleep(CLOSE_MS, undefined, { signal: over.signal }).catch(() => undefined);
-        await Promise.race([client.end().catch(() => undefined), late]).finally(() => over.abort());
-        cut(client);
-      }),
+    close: async () => {
+      closed = true;
+      clearTimeout(timer);
+      const over = new AbortController();
+      const late = sleep(CLOSE_MS, undefined, { signal: over.signal }).catch(() => undefined);
+      // What is asked just then may never be answered, and the turn never come.
+      const ended = inTurn(async () => await held?.client.end().catch(() => undefined));
+      await Promise.race([ended, late]).finally(() => over.abort());
+      if (newest) cut(newest);
+    },
   };
 
   async function listenTo(client: pg.Client, channel: string): Promise<void> {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { connect, type Database } from '../../../src/database/connect.js';
 import { type Listener, listen, type Watch } from '../../../src/database/notify.js';
@@ -91,6 +92,14 @@ describe('the listening connection', () => {
     const { listener } = await hear(way.url, PATIENT);
     await until('it is connected', async () => (await connections()).length === 1);
     way.hush();
+    await listener.close();
+  });
+
+  it('closes at once while a question is not answered', async () => {
+    const { listener } = await hear(way.url, PATIENT);
+    await until('it is connected', async () => (await connections()).length === 1);
+    way.hush();
+    await sleep(4 * PATIENT.askMs);
     await listener.close();
   });
 });
