@@ -1,11 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import { brokenConstraint, type Database, type Queries } from '../database/connect.js';
+import type { Database, Queries } from '../database/connect.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
-import { newSegmentKey, type SegmentKey } from '../storage/segment-store.js';
-import { SEGMENTS_JSON, type Segment } from './bodies.js';
 import { outlast } from './remembered.js';
-import type { Replacement } from './replacements.js';
+import { nameReplacement, type Replacement } from './replacements.js';
 
 /** A blob with the body that it had when it was looked at. */
 export interface BodyOfBlob {
@@ -52,28 +49,7 @@ export async function endQuarantine(transaction: Queries, { digest, body }: Body
  *   somebody replaces its body already.
  */
 export async function startHealing(database: Database, digest: Digest): Promise<Replacement | undefined> {
-  try {
-    return await database.transaction(async (transaction) => {
-      const [blob] = await transaction.query<{ size: number; body: number; segments: Segment[] }>(
-        `select b.size, b.body, ${SEGMENTS_JSON} as segments from blobs b
-          where b.digest = $1 and b.size > 0 and b.quarantined_at is not null`,
-        [digest],
-      );
-      if (!blob || blob.segments.some(({ bytes }) => bytes !== null)) return undefined;
-      const [made] = await transaction.query<{ body: number; id: number; key: SegmentKey }>(
-        `with body as (insert into bodies default values returning id),
-              held as (insert into replacements (digest, body, replaces) select $1, id, $2 from body)
-         insert into segments (body, key) select id, $3 from body returning body, id, key`,
-        [digest, blob.body, newSegmentKey(randomUUID(), 0)],
-      );
-      if (!made) throw new Error('no row was inserted');
-      const { body, ...segment } = made;
-      return { digest, size: blob.size, replaces: blob.body, segments: blob.segments, body, segment, heals: true };
-    });
-  } catch (error) {
-    if (brokenConstraint(error) === 'replacements_pk') return undefined;
-    throw error;
-  }
+  return await nameReplacement(database, digest, true, (segments) => segments.every(({ bytes }) => bytes === null));
 }
 
 /** Whether any blob is quarantined. */

@@ -40,16 +40,31 @@ export async function startReplacement(
   digest: Digest,
   leaving?: SegmentKey,
 ): Promise<Replacement | undefined> {
+  return await nameReplacement(database, digest, false, (segments) =>
+    leaving === undefined ? !wholeSegment(segments) : segments.some(({ key }) => key === leaving),
+  );
+}
+
+/**
+ * Names a body that is to take the place of a blob's.
+ * @param heals whether of a quarantined blob, or of one that is not
+ * @param isWanted told the blob's segments
+ * @returns undefined if there is no such blob (any more), or somebody replaces its body already.
+ */
+export async function nameReplacement(
+  database: Database,
+  digest: Digest,
+  heals: boolean,
+  isWanted: (segments: readonly Segment[]) => boolean,
+): Promise<Replacement | undefined> {
   try {
     return await database.transaction(async (transaction) => {
       const [blob] = await transaction.query<{ size: number; body: number; segments: Segment[] }>(
         `select b.size, b.body, ${SEGMENTS_JSON} as segments from blobs b
-          where b.digest = $1 and b.size > 0 and b.quarantined_at is null`,
-        [digest],
+          where b.digest = $1 and b.size > 0 and (b.quarantined_at is not null) = $2`,
+        [digest, heals],
       );
-      if (!blob) return undefined;
-      const stays = leaving === undefined ? wholeSegment(blob.segments) : !blob.segments.some((s) => s.key === leaving);
-      if (stays) return undefined;
+      if (!blob || !isWanted(blob.segments)) return undefined;
       const [made] = await transaction.query<{ body: number; id: number; key: SegmentKey }>(
         `with body as (insert into bodies default values returning id),
               held as (insert into replacements (digest, body, replaces) select $1, id, $2 from body)
@@ -58,7 +73,7 @@ export async function startReplacement(
       );
       if (!made) throw new Error('no row was inserted');
       const { body, ...segment } = made;
-      return { digest, size: blob.size, replaces: blob.body, segments: blob.segments, body, segment, heals: false };
+      return { digest, size: blob.size, replaces: blob.body, segments: blob.segments, body, segment, heals };
     });
   } catch (error) {
     if (brokenConstraint(error) === 'replacements_pk') return undefined;

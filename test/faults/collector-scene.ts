@@ -8,7 +8,7 @@ import { PINNED } from '../../src/metadata/pins.js';
 import { type Digest, digestOf } from '../../src/oci/digest.js';
 import { parseManifest } from '../../src/oci/manifest.js';
 import { parseTag, type RepositoryName } from '../../src/oci/name.js';
-import { recordBy } from '../../src/registry/changes.js';
+import { type Change, type ChangeObserver, recordBy } from '../../src/registry/changes.js';
 import type { ManifestPush } from '../../src/registry/manifest-rows.js';
 import { silent } from '../support/postgres.js';
 import { ACTOR, type Rooms } from '../support/rooms.js';
@@ -135,4 +135,31 @@ export function indexOf(listed: readonly Listed[], { tags = [], name = NAME }: O
 export async function put(rooms: Rooms, push: ManifestPush): Promise<ManifestPush> {
   await rooms.registry.manifests.put(push, ACTOR);
   return push;
+}
+
+/** Holds changes inside their transactions. */
+export class HeldChanges {
+  #held: { kind: Change['kind']; arrive: () => void; free: Promise<void> } | undefined;
+
+  readonly observer: ChangeObserver = async ({ kind }) => {
+    const here = this.#held?.kind === kind ? this.#held : undefined;
+    if (!here) return;
+    this.#held = undefined;
+    here.arrive();
+    await here.free;
+  };
+
+  /** Holds the next change of that kind, until it is let go, or undone. */
+  hold(kind: Change['kind']) {
+    let release = () => {};
+    let fail: (error: Error) => void = () => {};
+    const free = new Promise<void>((resolve, reject) => {
+      release = resolve;
+      fail = reject;
+    });
+    const reached = new Promise<void>((arrive) => {
+      this.#held = { kind, arrive, free };
+    });
+    return { reached, release: () => release(), fail: (error: Error) => fail(error) };
+  }
 }

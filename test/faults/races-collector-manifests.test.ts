@@ -1,11 +1,20 @@
 import { expect } from 'chai';
-import type { Change, ChangeObserver } from '../../src/registry/changes.js';
 import { checkThere, putTag } from '../../src/metadata/put-tag.js';
 import { parseTag } from '../../src/oci/name.js';
 import type { ManifestPush } from '../../src/registry/manifest-rows.js';
 import { listReferrers } from '../../src/registry/referrers.js';
 import { ACTOR, type Rooms, Site } from '../support/rooms.js';
-import { collectorOf, GRACE, imageOf, indexOf, OBSERVERS, pass, put, UNTAGGED } from './collector-scene.js';
+import {
+  collectorOf,
+  GRACE,
+  HeldChanges,
+  imageOf,
+  indexOf,
+  OBSERVERS,
+  pass,
+  put,
+  UNTAGGED,
+} from './collector-scene.js';
 import { bytesOf, NAME, outcome, push, sha256, stillWaits } from './races-scene.js';
 
 const BYTES = bytesOf(1_000);
@@ -16,35 +25,16 @@ describe('races of the collector over manifests', () => {
   let site: Site;
   let one: Rooms;
   let two: Rooms;
-  let held: { kind: Change['kind']; arrive: () => void; free: Promise<void> } | undefined;
+  let changes: HeldChanges;
 
   beforeEach(async () => {
-    held = undefined;
-    const observer: ChangeObserver = async ({ kind }) => {
-      const here = held?.kind === kind ? held : undefined;
-      if (!here) return;
-      held = undefined;
-      here.arrive();
-      await here.free;
-    };
+    changes = new HeldChanges();
     site = await Site.make();
-    one = site.open({ observers: [...OBSERVERS, observer] });
+    one = site.open({ observers: [...OBSERVERS, changes.observer] });
     two = site.open({ observers: OBSERVERS });
     await push(two, BYTES);
   });
   afterEach(async () => await site.dispose());
-
-  /** Holds the next change of that kind inside its transaction, made by `one`. */
-  function hold(kind: Change['kind']) {
-    let release = () => {};
-    const free = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    const reached = new Promise<void>((arrive) => {
-      held = { kind, arrive, free };
-    });
-    return { reached, release: () => release() };
-  }
 
   const head = ({ digest }: Pick<ManifestPush, 'digest'>) => outcome(two.registry.manifests.get(NAME, { digest }));
   const referrersOf = async ({ digest }: Pick<ManifestPush, 'digest'>) => {
@@ -157,7 +147,7 @@ describe('races of the collector over manifests', () => {
     await pass(two, UNTAGGED + 1);
     await collector.round();
     await pass(two, GRACE + 1);
-    const here = hold('manifest-pushed');
+    const here = changes.hold('manifest-pushed');
     const index = put(one, indexOf([child], { tags: ['all'] }));
     await here.reached;
     await collector.round();

@@ -1,9 +1,8 @@
 import { expect } from 'chai';
 import { RegistryError } from '../../src/errors.js';
-import type { Change, ChangeObserver } from '../../src/registry/changes.js';
 import type { Digest } from '../../src/oci/digest.js';
 import { ACTOR, type Rooms, Site } from '../support/rooms.js';
-import { collectorOf, GRACE, imageOf, OBSERVERS, pass, put } from './collector-scene.js';
+import { collectorOf, GRACE, HeldChanges, imageOf, OBSERVERS, pass, put } from './collector-scene.js';
 import { bytesOf, NAME, OTHER, outcome, push, read, sha256, stillWaits } from './races-scene.js';
 
 const BYTES = bytesOf(1_000);
@@ -14,36 +13,15 @@ describe('races of the collector over blobs', () => {
   let site: Site;
   let one: Rooms;
   let two: Rooms;
-  let held: { kind: Change['kind']; arrive: () => void; free: Promise<void> } | undefined;
+  let changes: HeldChanges;
 
   beforeEach(async () => {
-    held = undefined;
-    const observer: ChangeObserver = async ({ kind }) => {
-      const here = held?.kind === kind ? held : undefined;
-      if (!here) return;
-      held = undefined;
-      here.arrive();
-      await here.free;
-    };
+    changes = new HeldChanges();
     site = await Site.make();
-    one = site.open({ observers: [observer] });
+    one = site.open({ observers: [changes.observer] });
     two = site.open({ observers: OBSERVERS });
   });
   afterEach(async () => await site.dispose());
-
-  /** Holds the next change of that kind inside its transaction, made by `one`. */
-  function hold(kind: Change['kind']) {
-    let release = () => {};
-    let fail: (error: Error) => void = () => {};
-    const free = new Promise<void>((resolve, reject) => {
-      release = resolve;
-      fail = reject;
-    });
-    const reached = new Promise<void>((arrive) => {
-      held = { kind, arrive, free };
-    });
-    return { reached, release: () => release(), fail: (error: Error) => fail(error) };
-  }
 
   const head = (rooms: Rooms, digest: Digest = DIGEST, name = NAME) => outcome(rooms.registry.blobs.get(name, digest));
   const count = async (table: string) => (await two.database.query(`select from ${table}`)).length;
@@ -136,7 +114,7 @@ describe('races of the collector over blobs', () => {
   it('a manifest under way keeps its blob from being condemned', async () => {
     await push(two, BYTES);
     await pass(two, GRACE + 1);
-    const here = hold('manifest-pushed');
+    const here = changes.hold('manifest-pushed');
     const manifest = put(one, IMAGE);
     await here.reached;
     const collector = collectorOf(two);
@@ -187,7 +165,7 @@ describe('races of the collector over blobs', () => {
   it('a manifest under way keeps its condemned blob from going', async () => {
     const collector = await condemned();
     await pass(two, GRACE + 1);
-    const here = hold('manifest-pushed');
+    const here = changes.hold('manifest-pushed');
     const manifest = put(one, IMAGE);
     await here.reached;
     await collector.round();
@@ -217,7 +195,7 @@ describe('races of the collector over blobs', () => {
 
   it('a mount under way keeps the blob when its last other link goes', async () => {
     await push(two, BYTES);
-    const here = hold('blob-mounted');
+    const here = changes.hold('blob-mounted');
     const mount = one.registry.blobs.mount(OTHER, DIGEST, NAME, () => true, ACTOR);
     await here.reached;
     await two.registry.blobs.remove(NAME, DIGEST, ACTOR);
@@ -238,7 +216,7 @@ describe('races of the collector over blobs', () => {
   it('a mount that is undone while the last link goes leaves nothing behind', async () => {
     await push(two, BYTES);
     await pass(two, GRACE + 1);
-    const here = hold('blob-mounted');
+    const here = changes.hold('blob-mounted');
     const undone = outcome(
       one.registry.blobs
         .mount(OTHER, DIGEST, NAME, () => true, ACTOR)
