@@ -17,7 +17,7 @@ const MIGRATION = '0012';
 const BATCH = 100;
 
 /** Who it is in the audit log. */
-export const COLLECTOR = backgroundActor('collector');
+const COLLECTOR = backgroundActor('collector');
 
 /** Told of what the collector did. */
 export interface CollectorObserver {

@@ -67,7 +67,7 @@ async function readAsOf(queries: Queries): Promise<Date> {
 }
 
 /** Of the whole registry. */
-export async function readTotal(queries: Queries): Promise<UsageTotal> {
+async function readTotal(queries: Queries): Promise<UsageTotal> {
   const [row] = await queries.query<UsageTotal>(
     `select repositories, manifests, tags, blobs, named_bytes, stored_bytes from usage_days order by day desc limit 1`,
   );

@@ -10,7 +10,7 @@ import type { RebuildOptions } from './options.js';
 import { type Found, type Piece, search, Wanted } from './search.js';
 
 /** Where bytes are put of which nobody knows any more in which repository they were. */
-export const LOST_AND_FOUND = 'lost-found' as RepositoryName;
+const LOST_AND_FOUND = 'lost-found' as RepositoryName;
 
 const BATCH = 1_000;
 const PAGE = 100;
