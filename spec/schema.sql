@@ -117,7 +117,15 @@ create table installation (
   created_at timestamp with time zone default now() not null,
   only_one boolean default true not null,
   beacon uuid,
-  beacon_at timestamp with time zone
+  beacon_at timestamp with time zone,
+  pulls_since timestamp with time zone default now() not null
+);
+
+create table manifest_pulls (
+  repository bigint not null,
+  digest text collate "C" not null,
+  pulls bigint not null,
+  pulled_at timestamp with time zone not null
 );
 
 create table manifest_references (
@@ -158,7 +166,8 @@ create table models (
   immutable boolean default false not null,
   created_by text not null,
   created_at timestamp with time zone default now() not null,
-  updated_at timestamp with time zone default now() not null
+  updated_at timestamp with time zone default now() not null,
+  retention jsonb
 );
 
 create table orphans (
@@ -176,7 +185,8 @@ create table policies (
   quota_bytes bigint,
   created_by text not null,
   created_at timestamp with time zone default now() not null,
-  updated_at timestamp with time zone default now() not null
+  updated_at timestamp with time zone default now() not null,
+  retention jsonb
 );
 
 create table quota_usage (
@@ -441,6 +451,7 @@ alter table deployment_events add constraint deployment_events_pk PRIMARY KEY (i
 alter table deployments add constraint deployments_pk PRIMARY KEY (id);
 alter table idempotency_keys add constraint idempotency_keys_pk PRIMARY KEY (actor, route, key);
 alter table installation add constraint installation_pk PRIMARY KEY (id);
+alter table manifest_pulls add constraint manifest_pulls_pk PRIMARY KEY (repository, digest);
 alter table manifest_references add constraint manifest_references_pk PRIMARY KEY (repository, manifest, digest);
 alter table manifests add constraint manifests_pk PRIMARY KEY (repository, digest);
 alter table models add constraint models_pk PRIMARY KEY (id);
@@ -498,6 +509,7 @@ alter table deployments add constraint deployments_status CHECK ((status = ANY (
 alter table idempotency_keys add constraint idempotency_keys_key_check CHECK ((length(key) <= 255));
 alter table installation add constraint installation_only_one UNIQUE (only_one);
 alter table installation add constraint installation_only_one_check CHECK (only_one);
+alter table manifest_pulls add constraint manifest_pulls_pulls_check CHECK ((pulls >= 0));
 alter table manifest_references add constraint manifest_references_kind_check CHECK ((kind = ANY (ARRAY['config'::text, 'layer'::text, 'manifest'::text])));
 alter table manifest_references add constraint manifest_references_size_check CHECK ((size >= 0));
 alter table manifests add constraint manifests_size_check CHECK ((size >= 0));
@@ -510,6 +522,7 @@ alter table models add constraint models_name_check CHECK (((length(name) >= 1) 
 alter table models add constraint models_parameter_count_check CHECK ((parameter_count >= 0));
 alter table models add constraint models_repository_check CHECK ((length(repository) <= 255));
 alter table models add constraint models_repository_one UNIQUE (repository_id);
+alter table models add constraint models_retention CHECK ((jsonb_typeof(retention) = 'object'::text));
 alter table models add constraint models_storage_path UNIQUE (storage_path);
 alter table models add constraint models_storage_path_check CHECK ((length(storage_path) <= 255));
 alter table models add constraint models_tags_check CHECK ((jsonb_typeof(tags) = 'array'::text));
@@ -517,6 +530,7 @@ alter table policies add constraint policies_pattern UNIQUE (pattern);
 alter table policies add constraint policies_pattern_check CHECK ((length(pattern) <= 255));
 alter table policies add constraint policies_protected_tags_check CHECK ((jsonb_typeof(protected_tags) = 'array'::text));
 alter table policies add constraint policies_quota_bytes_check CHECK ((quota_bytes >= 0));
+alter table policies add constraint policies_retention CHECK ((jsonb_typeof(retention) = 'object'::text));
 alter table policies add constraint policies_untagged CHECK (((NOT untagged_keep) OR (untagged_days IS NULL)));
 alter table policies add constraint policies_untagged_days_check CHECK ((untagged_days >= 0));
 alter table quota_usage add constraint quota_usage_used_bytes_check CHECK ((used_bytes >= 0));
@@ -568,6 +582,7 @@ alter table blobs add constraint blobs_body FOREIGN KEY (body) REFERENCES bodies
 alter table deployment_events add constraint deployment_events_deployment FOREIGN KEY (deployment_id) REFERENCES deployments(id) ON DELETE CASCADE;
 alter table deployments add constraint deployments_model FOREIGN KEY (model_id) REFERENCES models(id) ON DELETE CASCADE;
 alter table deployments add constraint deployments_release FOREIGN KEY (release_id) REFERENCES releases(id) ON DELETE CASCADE;
+alter table manifest_pulls add constraint manifest_pulls_manifest FOREIGN KEY (repository, digest) REFERENCES manifests(repository, digest) ON DELETE CASCADE;
 alter table manifest_references add constraint manifest_references_blob FOREIGN KEY (repository, blob) REFERENCES repository_blobs(repository, digest);
 alter table manifest_references add constraint manifest_references_manifest FOREIGN KEY (repository, manifest) REFERENCES manifests(repository, digest) ON DELETE CASCADE;
 alter table manifests add constraint manifests_repository FOREIGN KEY (repository) REFERENCES repositories(id);
