@@ -14,6 +14,6 @@ export const auditPolicies: PolicyObserver = async ({ before, after }, actor, tr
 };
 
 /** Field by field, as with keys. */
-function describe({ pattern, untagged, protected_tags, quota_bytes }: ShownPolicy): Record<string, unknown> {
-  return { pattern, untagged, protected_tags, quota_bytes };
+function describe({ pattern, untagged, retention, protected_tags, quota_bytes }: ShownPolicy): Record<string, unknown> {
+  return { pattern, untagged, retention, protected_tags, quota_bytes };
 }

@@ -13,6 +13,7 @@ import { unlessBehind } from '../gc/record-log.js';
 import { recordChanges, recordsJob } from '../gc/records.js';
 import { removalsJob } from '../gc/removals.js';
 import type { RewriteObserver, RewriterOptions } from '../gc/rewriter.js';
+import { type RetentionObserver, retentionJob } from '../gc/retention.js';
 import { scrubJob } from '../gc/scrub.js';
 import { straysJob } from '../gc/strays.js';
 import type { Log } from '../log.js';
@@ -28,6 +29,7 @@ import { Blobs } from '../registry/blobs.js';
 import { roomOf } from '../storage/folder-check.js';
 import type { RecordStore } from '../storage/record-store.js';
 import { isUploading, type SegmentStore } from '../storage/segment-store.js';
+import { judgeOptions } from './retention.js';
 import { scrubberOf, type ScrubbingObserver } from './scrubbing.js';
 
 /** So fast is written anew what a gateway has died over where compaction is off, and nobody has said how fast: bytes a second. */
@@ -41,8 +43,12 @@ const MANIFEST_GRACE_SECONDS = DAY_SECONDS;
 export interface JobObservers {
   readonly compaction: RewriteObserver;
   readonly collector: CollectorObserver;
+  readonly retention: RetentionObserver;
   readonly scrub: ScrubbingObserver;
 }
+
+/** Who is told of what jobs take away, inside the transaction. */
+const changes = [followChanges, recordBy(recordChanges, auditChanges)];
 
 /** Everything that runs in the background. `second` is a store with a copy of the bytes, if there is one. */
 export function jobsOf(
@@ -50,7 +56,7 @@ export function jobsOf(
   database: Database,
   { store, records, second }: { store: SegmentStore; records: RecordStore; second: SegmentStore | undefined },
   log: Log,
-  { compaction: observer, collector, scrub }: JobObservers,
+  { compaction: observer, collector, retention, scrub }: JobObservers,
 ): Job[] {
   const everyMs = config.jobInterval * 1000;
   const pause = () => undefined;
@@ -74,6 +80,14 @@ export function jobsOf(
         everyMs: config.collectWalkInterval * 1000,
         graceSeconds: config.collectGrace,
         pinned: PINNED,
+      }),
+    ),
+    careful(
+      retentionJob({
+        ...judgeOptions(config),
+        ...{ database, log, pause, observers: changes, observer: retention },
+        everyMs: config.retentionInterval * 1000,
+        objectsPerSecond: config.collectRate,
       }),
     ),
     careful(removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay })),
@@ -130,7 +144,7 @@ export function collectorOptions(
     database,
     log,
     pause: () => undefined,
-    observers: [followChanges, recordBy(recordChanges, auditChanges)],
+    observers: changes,
     observer,
     everyMs: config.collectInterval * 1000,
     graceSeconds: config.collectGrace,

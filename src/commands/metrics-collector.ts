@@ -1,5 +1,6 @@
 import { Counter, type Registry } from 'prom-client';
 import type { CollectorObserver } from '../gc/collector.js';
+import type { RetentionObserver } from '../gc/retention.js';
 import { counter } from './metrics-process.js';
 
 /** The metrics of the collector, which one node of the cluster runs at a time. @returns what is to be told of it. */
@@ -40,6 +41,17 @@ export function collectorMetrics(registry: Registry): CollectorObserver {
     removed: (kind, count) => removed.inc({ kind }, count),
     freed: (count) => {
       bytes += count;
+    },
+  };
+}
+
+/** The metrics of retention, which one node of the cluster runs at a time. @returns what is to be told of it. */
+export function retentionMetrics(registry: Registry): RetentionObserver {
+  let removed = 0;
+  counter(registry, 'weighhouse_retention_removed_total', 'Releases that no rule kept.', () => removed);
+  return {
+    removed: (releases) => {
+      removed += releases;
     },
   };
 }

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import type { Config } from '../config.js';
 import type { CollectorObserver } from '../gc/collector.js';
+import type { RetentionObserver } from '../gc/retention.js';
 import type { RewriteObserver } from '../gc/rewriter.js';
 import { connect, type Database } from '../database/connect.js';
 import { Connections } from '../http/connections.js';
@@ -14,7 +15,7 @@ import type { SegmentStore } from '../storage/segment-store.js';
 import { databaseCheck, diskCheck, Health, storageCheck } from './health.js';
 import { addressError } from './listen-address.js';
 import { GatheredMetrics } from './metrics-gathered.js';
-import { collectorMetrics } from './metrics-collector.js';
+import { collectorMetrics, retentionMetrics } from './metrics-collector.js';
 import { compactionMetrics } from './metrics-compaction.js';
 import { nodeMetrics } from './metrics-node.js';
 import { scrubMetrics } from './metrics-scrub.js';
@@ -38,6 +39,8 @@ export class Operations {
   readonly compaction: RewriteObserver;
   /** Counts what the collector does, where this node runs it. */
   readonly collector: CollectorObserver;
+  /** Counts what retention does, where this node runs it. */
+  readonly retention: RetentionObserver;
   /** Counts what the scrub does, where this node runs it. */
   readonly scrub: ScrubbingObserver;
   #connections: Connections | undefined;
@@ -53,6 +56,7 @@ export class Operations {
     this.#metrics = new GatheredMetrics(config.workers, { 'health of the node': () => health.report() });
     this.compaction = compactionMetrics(this.#metrics.registry);
     this.collector = collectorMetrics(this.#metrics.registry);
+    this.retention = retentionMetrics(this.#metrics.registry);
     this.scrub = scrubMetrics(this.#metrics.registry, () => this.#database);
     usageMetrics(this.#metrics.registry, () => this.#database);
     nodeMetrics(this.#metrics.registry, {

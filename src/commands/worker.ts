@@ -34,6 +34,7 @@ import { loadContract, loadDocs } from './contract-files.js';
 import { departOnRequest } from './departure.js';
 import { DealtConnections, type Intake, tell } from './intake.js';
 import { workerMetrics } from './metrics-worker.js';
+import { judgeOptions } from './retention.js';
 import { openStore } from './storage.js';
 import { guardTags } from './tag-guard.js';
 import type { ToServe, ToWorker } from './worker-messages.js';
@@ -114,6 +115,7 @@ export async function runWorker(
       await recordBy(recordChanges)(change, actor, transaction);
     }),
     policies: { observers: [auditPolicies], max: config.policiesMax },
+    retention: judgeOptions(config),
     keys: {
       hashSecret: (secret) => authenticator.hashSecret(secret, config.bcryptCost),
       observers: [auditAccess, endSessions],

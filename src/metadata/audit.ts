@@ -102,6 +102,7 @@ function entryOf(change: Change): AuditEntry {
         tag: change.tag,
         before: change.digest,
         after: null,
+        ...(change.cause && { cause: change.cause }),
       });
   }
 }

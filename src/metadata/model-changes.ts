@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Actor } from '../actor.js';
 import { brokenConstraint, type Queries } from '../database/connect.js';
 import { isRepositoryName, type RepositoryName } from '../oci/name.js';
@@ -10,13 +11,22 @@ import { releaseBlobs } from './artifact-rows.js';
 import { writeAudit } from './audit.js';
 import { conflict, invalidField, notFound } from './failures.js';
 import { ALL, findAll, findLive, SHOWN } from './live.js';
-import { getModel, isId, lockModel, type Model, MODEL_COLUMNS, type ModelInput } from './models.js';
+import {
+  getModel,
+  isId,
+  lockModel,
+  type Model,
+  MODEL_COLUMNS,
+  type ModelInput,
+  type ModelRetention,
+} from './models.js';
 import type { Caller, Rights } from './rights.js';
 
 /** Makes a model, and the releases of the tags that its repository has. @throws 'Conflict', 'Invalid', 'Denied' */
 export async function createModel(transaction: Queries, caller: Caller, input: ModelInput): Promise<Model> {
   const fields = fieldsOf(input);
   caller.rights.require('push', fields.storage_path);
+  if (fields.retention !== null) caller.rights.require('delete', fields.storage_path);
   const repository = await lockRepository(transaction, fields.storage_path);
   const model = await insertModel(transaction, fields, repository, caller.actor);
   if (!model) {
@@ -50,6 +60,7 @@ interface Fields {
   readonly tags: readonly string[];
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly immutable: boolean;
+  readonly retention: ModelRetention | null;
 }
 
 /** Everything that a model has, by what was said of it; what was not said is nothing. @throws 'Invalid' */
@@ -75,6 +86,7 @@ function fieldsOf(input: ModelInput): Fields {
     tags: [...new Set(input.tags ?? [])],
     metadata: input.metadata ?? {},
     immutable: input.immutable ?? false,
+    retention: input.retention ?? null,
   };
 }
 
@@ -98,6 +110,7 @@ function valuesOf(fields: Fields): unknown[] {
     JSON.stringify(fields.tags),
     JSON.stringify(fields.metadata),
     immutable,
+    fields.retention && JSON.stringify(fields.retention),
   ];
 }
 
@@ -111,8 +124,8 @@ async function insertModel(
   const [row] = await transaction.query<Model>(
     `with m as (
        insert into models (name, storage_path, repository, company, base_model, parameter_count, description, tags, metadata,
-                           immutable, repository_id, created_by)
-       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing returning *)
+                           immutable, retention, repository_id, created_by)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) on conflict do nothing returning *)
      select ${MODEL_COLUMNS} from m`,
     [...valuesOf(fields), repository, actor.key],
   );
@@ -177,6 +190,8 @@ export async function changeModel(
   caller.expect(before);
   if (repository !== undefined) await checkMove(transaction, before);
   const fields = { ...fieldsOf(how === 'merge' ? mergeModel(before, input) : input), storage_path };
+  // By a rule one has the registry delete.
+  if (!isDeepStrictEqual(fields.retention, before.retention)) caller.rights.require('delete', storage_path);
   await refuseTaken(transaction, caller.rights, fields, before.id);
   const after = await updateModel(transaction, before.id, fields, repository).catch(async (error: unknown) => {
     if (!['models_name', 'models_storage_path', 'models_repository_one'].includes(brokenConstraint(error) ?? ''))
@@ -241,8 +256,8 @@ async function updateModel(
   const [row] = await transaction.query<Model>(
     `with m as (
        update models set name = $1, storage_path = $2, repository = $3, company = $4, base_model = $5, parameter_count = $6,
-              description = $7, tags = $8, metadata = $9, immutable = $10, repository_id = coalesce($11, repository_id),
-              updated_at = now() where id = $12 returning *)
+              description = $7, tags = $8, metadata = $9, immutable = $10, retention = $11,
+              repository_id = coalesce($12, repository_id), updated_at = now() where id = $13 returning *)
      select ${MODEL_COLUMNS} from m`,
     [...valuesOf(fields), repository ?? null, id],
   );

@@ -8,6 +8,9 @@ import { HAS_QUANTIZATION, HAS_VERSION, versionPlace } from './release-filters.j
 import type { Rights } from './rights.js';
 import { visibleModels } from './visible.js';
 
+/** What becomes of a model's releases whatever policies say, as `policies` understands it. */
+export type ModelRetention = Readonly<Record<string, unknown>>;
+
 /** A model as every answer shows it. */
 export interface Model {
   readonly id: string;
@@ -23,6 +26,8 @@ export interface Model {
   readonly tags: readonly string[];
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly immutable: boolean;
+  /** Null: policies say it. */
+  readonly retention: ModelRetention | null;
   readonly created_by: string;
   readonly created_at: Date;
   readonly updated_at: Date;
@@ -40,6 +45,7 @@ export interface ModelInput {
   readonly tags?: readonly string[];
   readonly metadata?: Readonly<Record<string, unknown>>;
   readonly immutable?: boolean;
+  readonly retention?: ModelRetention | null;
 }
 
 export interface ModelFilters {
@@ -57,7 +63,7 @@ export interface ModelFilters {
 }
 
 export const MODEL_COLUMNS = `m.id, m.name, m.storage_path, coalesce(m.repository, m.storage_path) as repository, m.company, m.base_model,
-  m.parameter_count, m.description, m.tags, m.metadata, m.immutable, m.created_by, m.created_at, m.updated_at`;
+  m.parameter_count, m.description, m.tags, m.metadata, m.immutable, m.retention, m.created_by, m.created_at, m.updated_at`;
 
 const SORTS: Readonly<Record<string, Sort>> = {
   name: { expression: 'm.name', type: 'text' },

@@ -5,6 +5,7 @@ import { Conditions, type Page, type PageQuery, readPage } from '../database/pag
 import { RegistryError } from '../errors.js';
 import { announcePolicy, type PolicyAnnounced } from './changes.js';
 import { holdSums, sumQuotas } from './quota-sums.js';
+import type { Retention } from './retention.js';
 import { Policies, type Policy, type Untagged } from './rules.js';
 
 /** A policy as the API shows it. */
@@ -12,6 +13,7 @@ export interface ShownPolicy {
   readonly id: string;
   readonly pattern: string;
   readonly untagged: Untagged | null;
+  readonly retention: Retention | null;
   readonly protected_tags: readonly string[];
   readonly quota_bytes: number | null;
   readonly created_by: string;
@@ -20,7 +22,7 @@ export interface ShownPolicy {
 }
 
 /** What of a policy can be changed. */
-export type PolicyChanges = Partial<Pick<ShownPolicy, 'untagged' | 'protected_tags' | 'quota_bytes'>>;
+export type PolicyChanges = Partial<Pick<ShownPolicy, 'untagged' | 'retention' | 'protected_tags' | 'quota_bytes'>>;
 
 /** A change of a policy: who makes it, and what it expects to be there. */
 export interface PolicyCaller {
@@ -31,12 +33,12 @@ export interface PolicyCaller {
 
 const UNTAGGED = `case when p.untagged_keep then json_build_object('keep', true)
   when p.untagged_days is not null then json_build_object('days', p.untagged_days) end as untagged`;
-const COLUMNS = `p.id, p.pattern, ${UNTAGGED}, p.protected_tags, p.quota_bytes, p.created_by, p.created_at, p.updated_at`;
+const COLUMNS = `p.id, p.pattern, ${UNTAGGED}, p.retention, p.protected_tags, p.quota_bytes, p.created_by, p.created_at, p.updated_at`;
 
 /** All policies, for what holds now. */
 export async function readPolicies(queries: Queries): Promise<Policies> {
   const rows = await queries.query<Policy>(
-    `select p.id, p.pattern, ${UNTAGGED}, p.protected_tags as "protectedTags", p.quota_bytes as "quotaBytes",
+    `select p.id, p.pattern, ${UNTAGGED}, p.retention, p.protected_tags as "protectedTags", p.quota_bytes as "quotaBytes",
             coalesce(u.used_bytes, 0)::bigint as "usedBytes"
        from policies p left join quota_usage u on u.policy = p.id`,
   );
@@ -79,7 +81,7 @@ export async function getPolicy(queries: Queries, id: string, lock = ''): Promis
 export async function createPolicy(
   transaction: Queries,
   pattern: string,
-  { untagged = null, protected_tags = [], quota_bytes = null }: PolicyChanges,
+  { untagged = null, retention = null, protected_tags = [], quota_bytes = null }: PolicyChanges,
   max: number,
   announced: PolicyAnnounced,
 ): Promise<ShownPolicy> {
@@ -90,9 +92,9 @@ export async function createPolicy(
     throw conflict(`There are ${max} policies, and there may be no more (REGISTRY_POLICIES_MAX)`);
   const [made] = await transaction
     .query<{ id: string }>(
-      `insert into policies (pattern, untagged_keep, untagged_days, protected_tags, quota_bytes, created_by)
-       values ($1, $2, $3, $4, $5, $6) returning id`,
-      [pattern, ...columnsOf({ untagged, protected_tags, quota_bytes }), announced.actor.key],
+      `insert into policies (pattern, untagged_keep, untagged_days, retention, protected_tags, quota_bytes, created_by)
+       values ($1, $2, $3, $4, $5, $6, $7) returning id`,
+      [pattern, ...columnsOf({ untagged, retention, protected_tags, quota_bytes }), announced.actor.key],
     )
     .catch((error: unknown) => {
       if (brokenConstraint(error) !== 'policies_pattern') throw error;
@@ -118,7 +120,8 @@ export async function changePolicy(
   const wanted = { ...before, ...said };
   if (isDeepStrictEqual(before, wanted)) return { policy: before, changed: false };
   await transaction.query(
-    `update policies set untagged_keep = $2, untagged_days = $3, protected_tags = $4, quota_bytes = $5, updated_at = now()
+    `update policies set untagged_keep = $2, untagged_days = $3, retention = $4, protected_tags = $5, quota_bytes = $6,
+            updated_at = now()
       where id = $1`,
     [id, ...columnsOf(wanted)],
   );
@@ -141,10 +144,11 @@ export async function removePolicy(
   await announcePolicy({ before, after: null }, announced, transaction);
 }
 
-function columnsOf({ untagged, protected_tags, quota_bytes }: Required<PolicyChanges>): unknown[] {
+function columnsOf({ untagged, retention, protected_tags, quota_bytes }: Required<PolicyChanges>): unknown[] {
   const days = untagged !== null && 'days' in untagged ? untagged.days : null;
   const keep = untagged !== null && 'keep' in untagged;
-  return [keep, days, JSON.stringify([...new Set(protected_tags)]), quota_bytes];
+  const said = retention === null ? null : JSON.stringify(retention);
+  return [keep, days, said, JSON.stringify([...new Set(protected_tags)]), quota_bytes];
 }
 
 function conflict(message: string): RegistryError {

@@ -1,5 +1,6 @@
 import { matches } from '../auth/grants.js';
 import { fitsWildcard } from '../auth/wildcard.js';
+import { keepOf, type Retention, type RetentionRule } from './retention.js';
 
 /** What becomes of manifests without a tag: kept for ever, or collected when they are so many days old. */
 export type Untagged = { readonly keep: true } | { readonly days: number };
@@ -10,6 +11,8 @@ export interface Policy {
   readonly pattern: string;
   /** Null: nothing is said of them. */
   readonly untagged: Untagged | null;
+  /** Null: nothing is said of releases. */
+  readonly retention: Retention | null;
   /** Patterns of tags that only admins may move or remove; `*` stands for any characters. */
   readonly protectedTags: readonly string[];
   /** What all repositories of the pattern may hold together; null: as much as they like. */
@@ -33,6 +36,16 @@ export interface Quota {
   readonly usedBytes: number;
 }
 
+/** A policy that is only thought of. */
+const NEW: Omit<Policy, 'pattern'> = {
+  id: '00000000-0000-0000-0000-000000000000',
+  untagged: null,
+  retention: null,
+  protectedTags: [],
+  quotaBytes: null,
+  usedBytes: 0,
+};
+
 /** What all policies together come to, as of one moment. */
 export class Policies {
   /** The most specific pattern first: names, then the longest. */
@@ -51,6 +64,23 @@ export class Policies {
   /** What the most specific policy that says anything of them says of a repository's manifests without a tag. */
   untaggedOf(repository: string): Untagged | undefined {
     return this.#of(repository).find(({ untagged }) => untagged !== null)?.untagged ?? undefined;
+  }
+
+  /** What keeps a repository's releases by the most specific policy that says anything of them; undefined: all are kept. */
+  retentionOf(repository: string): RetentionRule | undefined {
+    for (const { id, pattern, retention } of this.#of(repository)) {
+      if (retention === null) continue;
+      const keep = keepOf(retention);
+      return keep && { keep, by: { policy_id: id, pattern } };
+    }
+    return undefined;
+  }
+
+  /** These policies, if the one of a pattern said this of releases. */
+  withRetention(pattern: string, retention: Retention | null): Policies {
+    const now = this.#policies.find((policy) => policy.pattern === pattern);
+    const others = this.#policies.filter((policy) => policy !== now);
+    return new Policies([...others, { ...(now ?? NEW), pattern, retention }]);
   }
 
   /** What protects a tag, if anything does: any policy that matches may. */

@@ -59,7 +59,14 @@ export type Change =
     }
   /** By itself, to a manifest that was there. */
   | { readonly kind: 'tag-set'; repository: RepositoryName; tag: Tag; digest: Digest; previous: Digest | null }
-  | { readonly kind: 'tag-removed'; repository: RepositoryName; tag: Tag; digest: Digest };
+  | {
+      readonly kind: 'tag-removed';
+      repository: RepositoryName;
+      tag: Tag;
+      digest: Digest;
+      /** The rule by which the registry itself did it, in facts. */
+      cause?: Readonly<Record<string, unknown>>;
+    };
 
 /**
  * Told of every change inside its transaction, so that what an observer writes is there with the change or not at all.

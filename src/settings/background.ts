@@ -71,6 +71,22 @@ export const backgroundSettings = {
     7 * DAY,
     'How long a manifest stays that no tag, index, subject, release or live deployment names.',
   ),
+  retentionInterval: integer(
+    'REGISTRY_RETENTION_INTERVAL',
+    3600,
+    'seconds',
+    1,
+    30 * DAY,
+    'How often it is looked which releases no rule keeps any more; their tags go.',
+  ),
+  retentionNew: integer(
+    'REGISTRY_RETENTION_NEW',
+    DAY,
+    'seconds',
+    0,
+    365 * DAY,
+    'A release that was tagged less long ago stays, whatever a rule says.',
+  ),
   compactionRate: integer(
     'REGISTRY_COMPACTION_RATE',
     0,

@@ -89,7 +89,7 @@ export function policyHandlers(metadata: Metadata, { policies: { observers, max 
 }
 
 /** @throws 'Invalid', naming the field `pattern` */
-function patternOf(text: string): string {
+export function patternOf(text: string): string {
   try {
     return parsePattern(text);
   } catch (error) {

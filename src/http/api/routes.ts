@@ -16,13 +16,15 @@ import { modelHandlers } from './models.js';
 import { type PolicyRoutesOptions, policyHandlers } from './policies.js';
 import { releaseHandlers } from './releases.js';
 import { sessionHandlers, type SessionRoutesOptions } from './session.js';
+import { type RetentionRoutesOptions, retentionHandlers } from './retention.js';
 import { usageHandlers } from './usage.js';
 
 export interface ApiRoutesOptions
   extends DocsOptions,
     ArtifactRoutesOptions,
     SessionRoutesOptions,
-    PolicyRoutesOptions {
+    PolicyRoutesOptions,
+    RetentionRoutesOptions {
   readonly operation: FrameOperation;
   readonly metadata: Metadata;
   readonly health: () => Promise<HealthReport>;
@@ -75,6 +77,7 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   const artifacts = artifactHandlers(metadata, options);
   const keys = keyHandlers(metadata, options);
   const policies = policyHandlers(metadata, options);
+  const retention = retentionHandlers(metadata, options);
   const usage = usageHandlers(metadata);
   const auditLogs = auditLogHandlers(metadata, options);
 
@@ -142,6 +145,7 @@ export function apiRoutes(options: ApiRoutesOptions): Router<RequestState> {
   router.get('/api/v1/policies/:id', operation('getPolicy', policies.get));
   router.patch('/api/v1/policies/:id', operation('updatePolicy', policies.update));
   router.delete('/api/v1/policies/:id', operation('deletePolicy', policies.remove));
+  router.post('/api/v1/retention/preview', operation('previewRetention', retention.preview));
 
   router.get('/api/v1/usage', operation('getUsage', usage.get));
   router.get('/api/v1/usage/repositories', operation('listRepositoryUsage', usage.repositories));

@@ -10,6 +10,7 @@ const policy = (pattern: string, said: Partial<Policy> = {}): Policy => ({
   id: pattern,
   pattern,
   untagged: null,
+  retention: null,
   protectedTags: [],
   quotaBytes: null,
   usedBytes: 0,
