@@ -109,15 +109,20 @@ class RetentionWalk {
   /**
    * Removes the tags of releases, in every spelling, if no rule keeps them now.
    *
-   * Races: policies are locked against changes, then the repository, the tags, the model and the releases in the order of all
-   * who change them; what keeps a release is asked after that by later statements, which see everybody who let go before. Who
-   * deploys a release holds it FOR SHARE, who moves a tag its row, who changes a rule its policy or its model.
+   * Races: policies are locked against changes, then the repository, manifests, tags, the model and releases in the order of
+   * all who change them; what keeps a release is asked after that by later statements, which see everybody who let go before.
+   * Who deploys a release holds it FOR SHARE, who gives its manifest a name the manifest, who moves a tag its row, who changes a
+   * rule its policy or its model.
    * @returns how many releases went
    */
   async #removeIn(transaction: Queries, seen: RuledModel, going: readonly JudgedRelease[]): Promise<number> {
     const { observers, pause } = this.#options;
     await transaction.query('lock table policies in share mode');
     await transaction.query('select from repositories where id = $1 for key share', [seen.repository]);
+    await transaction.query(
+      'select from manifests where repository = $1 and digest = any($2::text[]) order by digest for update',
+      [seen.repository, going.map(({ digest }) => digest)],
+    );
     const tags = going.flatMap(({ version, quantization }) => spellings(version, quantization));
     await transaction.query(
       'select from tags where repository = $1 and lower(name) = any($2::text[]) order by name for update',

@@ -125,7 +125,7 @@ const judging = (isLive: string) => `
      where r.digest is not null),
   known as (
     select r.*, t.updated_at as set_at, p.pulls, p.pulled_at,
-           greatest(t.updated_at, p.pulled_at, (select pulls_since from installation)) as used_at
+           greatest(t.updated_at, p.pulled_at, coalesce((select pulls_since from installation), now())) as used_at
       from placed r join tags t on t.repository = r.repository and t.name = r.tag
       left join manifest_pulls p on p.repository = r.repository and p.digest = r.digest
      where $4::uuid[] is null or r.id = any($4))

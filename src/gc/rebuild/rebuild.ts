@@ -1,4 +1,5 @@
 import { catchUpRecords, writeRecords } from '../records.js';
+import { forgetPulls } from '../retention.js';
 import { setComplete } from '../record-log.js';
 import { rebuildBlobs } from './blobs.js';
 import { hashLeftovers } from './leftovers.js';
@@ -44,6 +45,8 @@ export async function rebuild(options: RebuildOptions, accept: boolean): Promise
   const complete = report.faults.length === 0;
   if (dryRun) return complete;
   await writeRecords(database, records);
+  // Pulls are not written down.
+  await forgetPulls(database);
   if (complete || accept) {
     await setComplete(database);
     await database.query('truncate rebuilt_objects');
