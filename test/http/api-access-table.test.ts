@@ -68,6 +68,7 @@ const RIGHTS: Readonly<Record<string, string>> = {
   'GET /policies/:id': 'listing',
   'PATCH /policies/:id': 'admin',
   'DELETE /policies/:id': 'admin',
+  'POST /retention/preview': 'pull',
   'GET /usage': 'usage',
   'GET /usage/repositories': 'usage',
   'GET /usage/models': 'usage',
@@ -187,6 +188,7 @@ function ask(route: string, scene: Scene, repository = REPOSITORY): Asked {
     'POST /artifacts/upload': 'the bytes',
     'PUT /artifacts/:id': { name: 'x' },
     'POST /policies': { pattern: repository },
+    'POST /retention/preview': { model_id: scene.model, retention: { younger_than_days: 1 } },
     'POST /api-keys': { name: 'of nobody', grants: [], expires_at: '2020-01-01T00:00:00Z' },
   };
   const body = bodies[route] ?? (route.startsWith('PATCH') ? {} : undefined);

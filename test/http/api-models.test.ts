@@ -18,6 +18,7 @@ const FIELDS = [
   'tags',
   'metadata',
   'immutable',
+  'retention',
   'created_by',
   'created_at',
   'updated_at',

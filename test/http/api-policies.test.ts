@@ -62,10 +62,10 @@ describe('policies', function () {
     ]);
     expect(rows[0]?.details).to.deep.equal({
       before: null,
-      after: { pattern: 'crud/**', untagged: null, protected_tags: [], quota_bytes: null },
+      after: { pattern: 'crud/**', untagged: null, retention: null, protected_tags: [], quota_bytes: null },
     });
     expect(rows[1]?.details).to.deep.include({
-      after: { pattern: 'crud/**', untagged: { days: 7 }, protected_tags: [], quota_bytes: null },
+      after: { pattern: 'crud/**', untagged: { days: 7 }, retention: null, protected_tags: [], quota_bytes: null },
     });
     expect(rows.at(-1)?.details.after).to.equal(null);
     expect(new Set(rows.map(({ actor }) => actor))).to.deep.equal(new Set(['admin']));
@@ -104,8 +104,13 @@ describe('policies', function () {
         { pattern: 'a', protected_tags: Array.from({ length: 101 }, (_, index) => `t${index}`) },
         ['body.protected_tags'],
       ],
-      [{ pattern: 'a', retention: {} }, ['body.retention']],
       [{ pattern: 'A', quota_bytes: -1 }, ['body.pattern', 'body.quota_bytes']],
+      [{ pattern: 'a', untagged: {} }, ['body.untagged']],
+      [{ pattern: 'a', untagged: { days: -1 } }, ['body.untagged.days']],
+      [{ pattern: 'a', untagged: { days: 1, keep: true } }, ['body.untagged']],
+      [{ pattern: 'a', retention: {} }, ['body.retention']],
+      [{ pattern: 'a', retention: { last: 0, tags: [] } }, ['body.retention.last', 'body.retention.tags']],
+      [{ pattern: 'a', retention: { last: 1, keep: true } }, ['body.retention']],
     ] as const)
       expect(await faultsOf(ask('POST', '/policies', body)), JSON.stringify(body)).to.deep.equal(faults);
     for (const untagged of [

@@ -101,11 +101,16 @@ describe('retention through the API', function () {
 
   it('is refused by the field that is wrong', async () => {
     const rule = (retention: unknown) => faultsOf(ask('POST', '/policies', { pattern: 'bad', retention }));
-    for (const wrong of [{}, { last: 0 }, { last: 1, first: 2 }, { keep: false }, { deployed: false }, { tags: [] }, 7])
-      expect(
-        (await rule(wrong)).every((place) => place.startsWith('body.retention')),
-        JSON.stringify(wrong),
-      ).to.equal(true);
+    for (const [wrong, faults] of [
+      [{}, ['body.retention']],
+      [7, ['body.retention']],
+      [{ last: 0 }, ['body.retention.last']],
+      [{ last: 1, first: 2 }, ['body.retention.first']],
+      [{ last: 1, keep: true }, ['body.retention']],
+      [{ keep: false, tags: ['a b'] }, ['body.retention', 'body.retention.keep', 'body.retention.tags.0']],
+      [{ deployed: false }, ['body.retention.deployed']],
+    ] as const)
+      expect(await rule(wrong), JSON.stringify(wrong)).to.deep.equal(faults);
     const asked = (body: object) => faultsOf(ask('POST', '/retention/preview', body));
     const retention = { last: 1 };
     expect(await asked({ retention })).to.deep.equal(['body.retention']);
