@@ -262,6 +262,23 @@ describe('races of the collector over what tags attach', () => {
     expect(await head(signed)).to.equal('done');
   });
 
+  it('one that is pushed again between the decision and the removal stays, also where nothing waits', async () => {
+    const subject = await put(two, image({ tags: ['v1'] }));
+    const signed = await put(two, signature(subject));
+    const collector = collectorOf(two, { untagged: () => Promise.resolve(() => 0) });
+    await remove(subject);
+    await collector.round();
+    await pass(two, GRACE + 1);
+    const here = two.pauses.hold('collector:before-removal');
+    const round = collector.round();
+    await here.reached;
+    await put(one, signed);
+    here.release();
+    await round;
+    expect(await head(signed)).to.equal('done');
+    expect(collector.counts).to.include({ condemned: 1, manifests: 0 });
+  });
+
   it('a signature that is pushed while it goes is there afterwards', async () => {
     const subject = await put(two, image({ tags: ['v1'] }));
     const signed = await put(two, signature(subject));
