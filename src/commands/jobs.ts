@@ -152,6 +152,10 @@ export function collectorOptions(
     readGraceSeconds: config.readGrace,
     pinned: PINNED,
     untagged: () => untaggedRule(config, database),
+    protectedTags: async (queries) => {
+      const policies = await readPolicies(queries);
+      return (repository, tag) => policies.protectionOf(repository, tag) !== undefined;
+    },
     objectsPerSecond: config.collectRate,
     bytesPerSecond: config.collectBytesRate,
   };

@@ -1,7 +1,10 @@
 import type { Database, Queries } from '../database/connect.js';
 import type { UntaggedRule } from './collector.js';
 import type { Digest } from '../oci/digest.js';
+import { ATTACHED_LENGTH } from '../oci/attached-tags.js';
 import type { RepositoryName } from '../oci/name.js';
+import { makeAttached } from './preview-attached.js';
+import type { ProtectedTags } from './review-manifests.js';
 
 export interface PreviewOptions {
   readonly graceSeconds: number;
@@ -9,6 +12,7 @@ export interface PreviewOptions {
   /** A condition of SQL on a manifest `m` that holds where the metadata needs it. */
   readonly pinned: string;
   readonly untagged: () => Promise<UntaggedRule>;
+  readonly protectedTags: ProtectedTags;
 }
 
 /** A manifest that goes if nobody names it again. */
@@ -64,6 +68,7 @@ export async function previewCollection(
       rules.map(({ id }) => id),
       rules.map(({ seconds }) => seconds ?? null),
     ]);
+    await makeAttached(transaction, options.protectedTags);
     await run(keptManifests(options.pinned));
     await run('analyze kept');
     await run(GOING_MANIFESTS);
@@ -82,12 +87,19 @@ async function rulesOf(queries: Queries, untaggedSeconds: UntaggedRule) {
   return rows.map(({ id, name }) => ({ id, seconds: untaggedSeconds(name) }));
 }
 
-/** From what is named from outside, to what an index lists and what refers to it. */
+/**
+ * From what is named from outside, to what an index lists and what refers to it. What goes with a subject does so also where
+ * a policy keeps what nothing names.
+ */
 const keptManifests = (pinned: string) => `
   create temp table kept on commit drop as
   with recursive kept (repository, digest) as (
     select m.repository, m.digest from manifests m join keeps k on k.repository = m.repository
-     where k.seconds is null or exists (select from tags t where t.repository = m.repository and t.digest = m.digest)
+      left join attached a on a.repository = m.repository and a.digest = m.digest
+      left join orphaned o on o.repository = m.repository and o.digest = m.digest
+      left join manifests s on s.repository = m.repository and s.digest = m.subject
+     where (k.seconds is null and a.digest is null and o.digest is null and s.digest is null)
+        or (a.digest is null and exists (select from tags t where t.repository = m.repository and t.digest = m.digest))
         or ${pinned}
     union
     select n.repository, n.digest from kept k cross join lateral (
@@ -95,7 +107,10 @@ const keptManifests = (pinned: string) => `
         join manifests c on c.repository = f.repository and c.digest = f.digest
        where f.repository = k.repository and f.manifest = k.digest and f.kind = 'manifest'
       union all
-      select c.repository, c.digest from manifests c where c.repository = k.repository and c.subject = k.digest) n)
+      select c.repository, c.digest from manifests c where c.repository = k.repository and c.subject = k.digest
+      union all
+      select a.repository, a.digest from attached a
+       where a.repository = k.repository and a.subject = left(k.digest, ${ATTACHED_LENGTH})) n)
   select * from kept`;
 
 const GOING_MANIFESTS = `
@@ -118,7 +133,8 @@ async function goingManifests(queries: Queries, graceSeconds: number, limit: num
             case when m.condemned_at is not null then m.condemned_at + g.grace
                  else v.queued_at + g.grace + case when v.orphaned then interval '0' else make_interval(secs => m.seconds) end end as goes,
             case when v.orphaned then 'its subject was removed'
-                 when exists (select from manifests s where s.repository = m.repository and s.digest = m.subject) then 'it refers to what goes'
+                 when exists (select from manifests s where s.repository = m.repository and s.digest = m.subject)
+                   or exists (select from attached a where a.repository = m.repository and a.digest = m.digest) then 'it refers to what goes'
                  when exists (select from manifest_references f
                                where f.repository = m.repository and f.digest = m.digest and f.kind = 'manifest') then 'only what goes lists it'
                  else 'nothing names it' end as why

@@ -9,11 +9,16 @@ import { removeManifest } from '../registry/manifest-rows.js';
 import type { PausePoint } from '../storage/segment-store.js';
 import type { Job } from './jobs.js';
 import { reviewLinks } from './review-links.js';
-import { type ManifestReview, reviewManifests } from './review-manifests.js';
+import {
+  type ManifestReview,
+  type ManifestReviewOptions,
+  type ProtectedTags,
+  reviewManifests,
+} from './review-manifests.js';
 import { dueReviews, type Review, settle, takeRequests } from './review-queue.js';
 
-/** Versions before this migration don't revive what is condemned. */
-const MIGRATION = '0012';
+/** Versions before this migration don't revive what tags attach to a manifest that comes back. */
+const MIGRATION = '0016';
 const BATCH = 100;
 
 /** Who it is in the audit log. */
@@ -48,6 +53,7 @@ export interface CollectorOptions {
   readonly pinned: string;
   /** Read for each batch. */
   readonly untagged: () => Promise<UntaggedRule>;
+  readonly protectedTags: ProtectedTags;
   /** Reviews, and bytes of blobs that go, in a second, at most. */
   readonly objectsPerSecond: number;
   readonly bytesPerSecond: number;
@@ -110,13 +116,13 @@ class Collector {
 
   async #manifests(reviews: readonly Review[]): Promise<void> {
     if (reviews.length === 0) return;
-    const { database, observer, manifestGraceSeconds, pinned, untagged, pause } = this.#options;
+    const { database, observer, manifestGraceSeconds, pinned, protectedTags, untagged, pause } = this.#options;
     const untaggedSeconds = await untagged();
     const rules = reviews.map((review) => ({
       review,
       keepSeconds: review.name === null ? 0 : untaggedSeconds(review.name),
     }));
-    const options = { graceSeconds: manifestGraceSeconds, pinned };
+    const options = { graceSeconds: manifestGraceSeconds, pinned, protectedTags };
     const { condemned, going } = await database.transaction(async (transaction) => {
       const done = await reviewManifests(transaction, rules, options);
       await pause('collector:manifests-decided');
@@ -133,7 +139,7 @@ class Collector {
   }
 
   /** Removes a manifest as a client's DELETE does. What forbids it, such as a deployment of this moment, is asked again later. */
-  async #remove(one: ManifestReview, options: { graceSeconds: number; pinned: string }): Promise<void> {
+  async #remove(one: ManifestReview, options: ManifestReviewOptions): Promise<void> {
     const { database, log, observers, observer, pause } = this.#options;
     const { review } = one;
     const { name, digest } = review;

@@ -63,7 +63,12 @@ export class Inspector {
     const { log, healer } = this.#options;
     const repositories = await this.#quarantine(blob, damage);
     if (!repositories) return undefined;
-    log.error({ digest, size: blob.size, ...damage }, 'the stored bytes of a blob are damaged: it is quarantined');
+    // A field `key` would not be shown: it might be one of the API.
+    const { key: object, ...what } = { key: undefined, ...damage };
+    log.error(
+      { digest, size: blob.size, object, ...what },
+      'the stored bytes of a blob are damaged: it is quarantined',
+    );
     return { digest, size: blob.size, repositories, damage, isNew: true, healed: await healer.heal(digest, signal) };
   }
 

@@ -5,6 +5,10 @@ import type { PausePoint, SegmentKey, SegmentStore } from '../storage/segment-st
 import type { Job } from './jobs.js';
 
 const BATCH = 100;
+/** An object that could not be removed is tried again so much later, in seconds, after all others that are due. */
+const RETRY_SECONDS = 300;
+/** After so many in a row that could not be removed, it is the store that is to be waited for. */
+const PATIENCE = 5;
 
 export interface RemovalsOptions {
   readonly database: Database;
@@ -43,15 +47,30 @@ async function removeBatch({ database, store, log, pause, delaySeconds }: Remova
        from removals r where not_before <= now() order by not_before limit $1`,
     [BATCH],
   );
+  let failures = 0;
   for (const { key, absent, named } of due) {
     if (named) {
       // It can't be: keys are used once. Bytes that something names are never removed, whatever the queue says.
-      log.error({ key }, 'a removal was refused: a segment names its key');
+      log.error({ object: key }, 'a removal was refused: a segment names its key');
       await database.query(`update removals set not_before = now() + interval '1 day' where key = $1`, [key]);
       continue;
     }
     // What was there is gone now, so each of the two answers is a first absence; only "nothing was there" is a second one.
-    const nothing = await store.remove(key);
+    let nothing: boolean;
+    try {
+      nothing = await store.remove(key);
+    } catch (error) {
+      await database.query('update removals set not_before = now() + make_interval(secs => $2) where key = $1', [
+        key,
+        RETRY_SECONDS,
+      ]);
+      failures += 1;
+      if (failures === PATIENCE) throw error;
+      // The others are not to wait for one that stays, whatever is the matter with it.
+      log.error({ err: error, object: key }, 'an object could not be removed; it will be tried again');
+      continue;
+    }
+    failures = 0;
     await pause('removal:removed');
     if (absent && nothing) {
       await database.query('delete from removals where key = $1', [key]);

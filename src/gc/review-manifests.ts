@@ -8,7 +8,12 @@ export interface ManifestReviewOptions {
   readonly graceSeconds: number;
   /** A condition on a manifest `m` that holds where the metadata needs it. */
   readonly pinned: string;
+  /** Read where it matters, by the transaction that decides. */
+  readonly protectedTags: ProtectedTags;
 }
+
+/** Which tags nobody but an admin removes. */
+export type ProtectedTags = (queries: Queries) => Promise<(repository: string, tag: string) => boolean>;
 
 /** A review, and how long a manifest that nothing names stays in that repository, in seconds; undefined: it is kept. */
 export interface ManifestReview {
@@ -33,7 +38,7 @@ interface Judged {
 /**
  * Decides about manifests by the rows, for reviews of kind 'manifest'. Unnamed for as long as the policy says: condemned,
  * after which nobody sees it. Condemned for the grace period: it is to go. One that refers to a subject which was removed is
- * condemned at once.
+ * condemned at once, also if only a tag says so; a protected tag stays.
  *
  * Races: whoever names a manifest holds its row FOR KEY SHARE, or writes it, from before he looks until he commits
  * (`holdManifests`, a PUT of it, the foreign key of tags). Here it is held FOR UPDATE, and what names it is asked by a later
@@ -53,6 +58,7 @@ export async function reviewManifests(
     transaction,
     reviews,
     held.map(({ id }) => id),
+    await withProtectedTags(transaction, reviews, options.protectedTags),
     options,
   );
   const of = (what: Judged['what']) => {
@@ -86,10 +92,29 @@ function parametersOf(reviews: readonly ManifestReview[]): unknown[] {
   ];
 }
 
+/** @returns ids of those whose subject was removed, and that have a tag which is not to go with it. */
+async function withProtectedTags(
+  transaction: Queries,
+  reviews: readonly ManifestReview[],
+  protectedTags: ProtectedTags,
+): Promise<number[]> {
+  const orphaned = reviews.filter(({ review }) => review.orphaned);
+  if (orphaned.length === 0) return [];
+  const rows = await transaction.query<{ id: number; name: string; tag: string }>(
+    `select k.id, r.name, t.name as tag from ${ROWS} join repositories r on r.id = k.repository
+       join tags t on t.repository = k.repository and t.digest = k.digest`,
+    parametersOf(orphaned),
+  );
+  if (rows.length === 0) return [];
+  const isProtected = await protectedTags(transaction);
+  return rows.filter(({ name, tag }) => isProtected(name, tag)).map(({ id }) => id);
+}
+
 async function judge(
   transaction: Queries,
   reviews: readonly ManifestReview[],
   held: readonly number[],
+  protectedOnes: readonly number[],
   { graceSeconds, pinned }: ManifestReviewOptions,
 ): Promise<Judged[]> {
   return await transaction.query<Judged>(
@@ -98,7 +123,7 @@ async function judge(
        from (select k.id, m.condemned_at, g.grace, d.due,
                     case when m.digest is null then 'none'
                          when k.id <> all($7::bigint[]) then 'busy'
-                         when ${manifestIsNamed(pinned)} then 'named'
+                         when ${manifestIsNamed(pinned, 'k.orphaned and coalesce(v.orphaned, true) and k.id <> all($9::bigint[])')} then 'named'
                          when d.due is null then 'kept'
                          when m.condemned_at is null and d.due > now() then 'young'
                          when m.condemned_at is null then 'condemn'
@@ -114,7 +139,7 @@ async function judge(
               cross join lateral (
                 select coalesce(v.at, k.queued_at)
                        + case when coalesce(v.orphaned, k.orphaned) then interval '0' else make_interval(secs => k.keep) end as due) d) j`,
-    [...parametersOf(reviews), held, graceSeconds],
+    [...parametersOf(reviews), held, graceSeconds, protectedOnes],
   );
 }
 

@@ -39,7 +39,7 @@ async function sweep(options: StraysOptions, rewriter: Rewriter, stopping?: Abor
     } catch (error) {
       // The others are not to wait for one that can't be written.
       const level = isFailure(error, 'Unavailable') ? 'warn' : 'error';
-      log[level]({ err: error, key }, 'a blob could not be written anew; it will be tried again');
+      log[level]({ err: error, object: key }, 'a blob could not be written anew; it will be tried again');
     }
   }
   return false;
@@ -65,6 +65,9 @@ async function leave(
   const replacement = await startReplacement(database, blob.digest, key);
   if (!replacement) return;
   const { digest, size } = replacement;
-  log.warn({ digest, size, key }, 'the gateway died over a blob, whose upload is still listed: it is written anew');
+  log.warn(
+    { digest, size, object: key },
+    'the gateway died over a blob, whose upload is still listed: it is written anew',
+  );
   await rewriter.rewrite(replacement, stopping);
 }

@@ -1,8 +1,10 @@
 import { brokenConstraint, type Queries } from '../database/connect.js';
 import { RegistryError } from '../errors.js';
+import { attachedTags } from '../oci/attached-tags.js';
 import type { Digest } from '../oci/digest.js';
 import type { Manifest } from '../oci/manifest.js';
 import type { Reference, RepositoryName, Tag } from '../oci/name.js';
+import { orphanReferrers } from './attached.js';
 import type { Actor, MovedTag } from './changes.js';
 import { outlast } from './remembered.js';
 import { ensureRepository } from './repositories.js';
@@ -104,12 +106,7 @@ export async function removeManifest(
        from named`,
     [row.id, digest],
   );
-  // What refers to it goes with it, if it is not put again by then.
-  await transaction.query(
-    `insert into review_requests (kind, repository, digest, orphaned)
-     select 'manifest', repository, digest, true from manifests where repository = $1 and subject = $2`,
-    [row.id, digest],
-  );
+  await orphanReferrers(transaction, row.id, digest);
   await transaction.query('delete from manifests where repository = $1 and digest = $2', [row.id, digest]);
   return { size: row.size, mediaType: row.mediaType, tags: gone.map((tag) => tag.name) };
 }
@@ -170,6 +167,7 @@ async function insertManifest(
 ): Promise<MovedTag[]> {
   const { digest, payload, manifest, tags } = push;
   const named = manifest.references.filter((reference) => reference.kind !== 'subject');
+  const attached = attachedTags(digest);
   const [pushed] = await transaction.query<{ moved: MovedTag[]; retyped: boolean }>(
     `with stored as (
        insert into manifests (repository, digest, media_type, artifact_type, subject, size, payload, annotations)
@@ -188,7 +186,11 @@ async function insertManifest(
         where exists (select from reviews v where v.kind = 'manifest' and v.repository = $1 and v.digest = $2)
            or exists (select from review_requests v where v.kind = 'manifest' and v.repository = $1 and v.digest = $2)),
      -- What refers to it need not go any more.
-     revived as (update manifests set condemned_at = null where repository = $1 and subject = $2 and condemned_at is not null),
+     revived as (
+       update manifests set condemned_at = null
+        where repository = $1 and condemned_at is not null and digest <> $2 and digest = any(array(
+          select digest from manifests where repository = $1 and subject = $2
+          union all select digest from tags where repository = $1 and name = any($16::text[])))),
      ${setTagsParts('stored')}
      select coalesce((select json_agg(json_build_object('tag', name, 'previous', previous) order by name) from moved), '[]') as moved,
             exists (select from stored where retyped) as retyped`,
@@ -208,6 +210,7 @@ async function insertManifest(
       named.map((reference) => reference.mediaType),
       named.map((reference) => reference.size),
       named.map(({ kind, digest }) => kind !== 'manifest' && blobs.has(digest)),
+      [attached.index, ...attached.others],
     ],
   );
   const { moved, retyped } = pushed ?? { moved: [], retyped: false };

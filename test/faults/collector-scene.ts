@@ -59,6 +59,7 @@ export function collectorOf(rooms: Rooms, options: Partial<CollectorOptions> = {
     readGraceSeconds: 60,
     pinned: PINNED,
     untagged: () => Promise.resolve(() => UNTAGGED),
+    protectedTags: () => Promise.resolve(() => false),
     objectsPerSecond: 1_000_000,
     bytesPerSecond: 0,
     ...options,

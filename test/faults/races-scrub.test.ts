@@ -66,11 +66,14 @@ describe('the scrub', () => {
     it(`quarantines a blob after ${name}${deep ? '' : ', without reading'}, says so, and a push heals it`, async () => {
       const well = await push(rooms, bytesOf(50_000, 7));
       const lines: string[] = [];
-      await harm[name](await fileOf(site, rooms, digest));
+      const file = await fileOf(site, rooms, digest);
+      await harm[name](file);
       const scrub = scrubOf(rooms, { deep, log: createLog('error', { write: (line: string) => lines.push(line) }) });
       expect((await scrub.scrubber.step('', new AbortController().signal)).counts).to.include({ blobs: 2, faults: 1 });
       expect(scrub.kinds()).to.deep.equal([kind]);
       expect(lines.join('')).to.include(digest).and.include('quarantined');
+      if (kind !== 'digest')
+        expect(file).to.satisfy((path: string) => path.endsWith(JSON.parse(lines[0] ?? '').object));
       expect(await isQuarantined(rooms, digest)).to.equal(true);
       expect(await isQuarantined(rooms, well)).to.equal(false);
       expect(await outcome(blobs().getOpenable(NAME, digest))).to.equal('BlobDamaged');

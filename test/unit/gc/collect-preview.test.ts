@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import { previewCollection } from '../../../src/gc/collect-preview.js';
 import { PINNED } from '../../../src/metadata/pins.js';
-import type { Digest } from '../../../src/oci/digest.js';
+import { attachedTags } from '../../../src/oci/attached-tags.js';
+import { type Digest, digestOf } from '../../../src/oci/digest.js';
 import type { ManifestPush } from '../../../src/registry/manifest-rows.js';
 import { ACTOR, repository, type Rooms, Site } from '../../support/rooms.js';
 import { collectorOf, GRACE, imageOf, indexOf, OBSERVERS, pass, put, UNTAGGED } from '../../faults/collector-scene.js';
@@ -29,6 +30,7 @@ describe('the preview of a collection', () => {
         manifestGraceSeconds: GRACE,
         pinned: PINNED,
         untagged,
+        protectedTags: () => Promise.resolve(() => false),
       },
       null,
     );
@@ -94,14 +96,14 @@ describe('the preview of a collection', () => {
       return Math.floor((state / 2 ** 32) * below);
     };
     const pushed = new Map(NAMES.map((name) => [name, [] as ManifestPush[]]));
-    for (let step = 0; step < 120; step++) {
+    for (let step = 0; step < 140; step++) {
       const name = NAMES[draw(NAMES.length)] ?? repository('team/a');
       const there = pushed.get(name) ?? [];
       const some = there[draw(there.length)];
       const tags = draw(3) === 0 ? [`v${draw(6)}`] : [];
-      const size = 100 + draw(12);
+      const size = 100 + draw(30);
       const blob = async (): Promise<Digest> => await push(rooms, bytesOf(size, size), name);
-      switch (draw(6)) {
+      switch (draw(7)) {
         case 0:
           await blob();
           break;
@@ -111,7 +113,13 @@ describe('the preview of a collection', () => {
         case 2:
           if (some) there.push(await put(rooms, imageOf(await blob(), size, { subject: some, note: `${step}`, name })));
           break;
-        case 3:
+        case 3: {
+          const { index, others } = attachedTags(some?.digest ?? digestOf('sha256', Buffer.from(`${step}`)));
+          const hung = [[index, ...others][draw(4)] ?? index, ...(draw(4) === 0 ? tags : [])];
+          there.push(await put(rooms, imageOf(await blob(), size, { tags: hung, note: `${draw(20)}`, name })));
+          break;
+        }
+        case 4:
           if (some) await rooms.registry.manifests.remove(name, some.digest, ACTOR).catch(() => undefined);
           break;
         default:

@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { isFailure } from '../../../src/errors.js';
+import { isFailure, RegistryError } from '../../../src/errors.js';
 import { expiryJob } from '../../../src/gc/expiry.js';
 import { orphansJob } from '../../../src/gc/orphans.js';
 import { removalsJob } from '../../../src/gc/removals.js';
+import { createLog } from '../../../src/log.js';
 import { digestOf } from '../../../src/oci/digest.js';
 import { newSegmentKey, type SegmentKey } from '../../../src/storage/segment-store.js';
 import { PassingStore } from '../../faults/races-stores.js';
@@ -91,6 +92,64 @@ describe('bytes that go', () => {
       await job.run();
       expect(await count('removals'), `${store.answers.length} answers to come`).to.equal(left);
     }
+  });
+
+  it('do not wait for an object that can not be removed, which is tried again later', async () => {
+    const kept: string[] = [];
+    const stuck = new Set<string>();
+    class StubbornStore extends PassingStore {
+      override async remove(key: SegmentKey): Promise<boolean> {
+        kept.push(key);
+        if (stuck.has(key)) throw new RegistryError('Unavailable', 'the storage failed');
+        return await super.remove(key);
+      }
+    }
+    const lines: string[] = [];
+    const log = createLog('error', { write: (line: string) => void lines.push(line) });
+    const store = new StubbornStore(rooms.store);
+    const job = removalsJob({ ...rooms, store, log, pause: rooms.pauses.point, everyMs: 1000, delaySeconds: 0 });
+    for (let n = 0; n < 12; n++) await rooms.registry.uploads.cancel(await upload());
+    const due = await rooms.database.query<{ key: string }>('select key from removals order by not_before');
+    for (const { key } of due.slice(0, 4)) stuck.add(key);
+    await job.run();
+    expect(await keys(), 'only what can not be removed').to.have.members([...stuck]);
+    const told = lines.map((line) => JSON.parse(line) as { object?: string; msg: string });
+    expect(told.map(({ object }) => object)).to.have.members([...stuck]);
+    await job.run();
+    expect(await count('removals')).to.equal(4);
+    expect(
+      kept.filter((key) => stuck.has(key)),
+      'not tried again before its time',
+    ).to.have.length(4);
+    stuck.clear();
+    await rooms.database.query(`update removals set not_before = not_before - interval '6 minutes'`);
+    await job.run();
+    expect(await keys()).to.have.length(0);
+  });
+
+  it('end a batch where one after the other fails, and begin the next one with others', async () => {
+    let tried = 0;
+    class FailingStore extends PassingStore {
+      override remove(): Promise<boolean> {
+        tried += 1;
+        return Promise.reject(new RegistryError('Unavailable', 'the storage failed'));
+      }
+    }
+    for (let n = 0; n < 8; n++) await rooms.registry.uploads.cancel(await upload());
+    const store = new FailingStore(rooms.store);
+    const job = removalsJob({
+      ...rooms,
+      store,
+      log: silent,
+      pause: rooms.pauses.point,
+      everyMs: 1000,
+      delaySeconds: 0,
+    });
+    const failure = await job.run().catch((error: unknown) => error);
+    expect(isFailure(failure, 'Unavailable')).to.equal(true);
+    expect(tried).to.equal(5);
+    await removals().run();
+    expect(await keys(), 'those that were not tried').to.have.length(5);
   });
 
   it('are looked for again after the delay, or later if a request to the store may take effect for longer', async () => {
