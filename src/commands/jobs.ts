@@ -90,7 +90,13 @@ export function jobsOf(
         objectsPerSecond: config.collectRate,
       }),
     ),
-    careful(removalsJob({ database, store, log, pause, everyMs, delaySeconds: config.removalDelay })),
+    careful(
+      removalsJob({
+        ...{ database, store, log, pause, everyMs },
+        delaySeconds: config.removalDelay,
+        sharePercent: config.removalShare,
+      }),
+    ),
     recordsJob(database, records, config.recordInterval * 1000),
     usageJob(database, config.usageInterval * 1000),
     factsJob(database, blobs, everyMs),

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from '../database/connect.js';
 import type { Log } from '../log.js';
 import { requireOwnStore } from '../registry/installation.js';
@@ -9,6 +10,7 @@ const BATCH = 100;
 const RETRY_SECONDS = 300;
 /** After so many in a row that could not be removed, it is the store that is to be waited for. */
 const PATIENCE = 5;
+const SHORTEST_REST_MS = 10;
 
 export interface RemovalsOptions {
   readonly database: Database;
@@ -21,6 +23,8 @@ export interface RemovalsOptions {
    * object. The store's own `settleSeconds` count if they are more.
    */
   readonly delaySeconds: number;
+  /** How much of the time objects are removed at most, in percent: a file system that frees a large one does little else. */
+  readonly sharePercent: number;
 }
 
 interface Removal {
@@ -35,10 +39,11 @@ interface Removal {
  * the object late.
  */
 export function removalsJob(options: RemovalsOptions): Job {
-  return { name: 'removals', everyMs: options.everyMs, run: () => removeBatch(options) };
+  return { name: 'removals', everyMs: options.everyMs, run: (signal) => removeBatch(options, signal) };
 }
 
-async function removeBatch({ database, store, log, pause, delaySeconds }: RemovalsOptions): Promise<boolean> {
+async function removeBatch(options: RemovalsOptions, signal?: AbortSignal): Promise<boolean> {
+  const { database, store, log, pause, delaySeconds } = options;
   const settleSeconds = Math.max(delaySeconds, store.settleSeconds);
   // An unmounted folder has nothing; that must not count as absent.
   await requireOwnStore(database, store);
@@ -48,7 +53,9 @@ async function removeBatch({ database, store, log, pause, delaySeconds }: Remova
     [BATCH],
   );
   let failures = 0;
+  const rest = restAfter(options.sharePercent, signal);
   for (const { key, absent, named } of due) {
+    if (signal?.aborted) return false;
     if (named) {
       // It can't be: keys are used once. Bytes that something names are never removed, whatever the queue says.
       log.error({ object: key }, 'a removal was refused: a segment names its key');
@@ -57,6 +64,7 @@ async function removeBatch({ database, store, log, pause, delaySeconds }: Remova
     }
     // What was there is gone now, so each of the two answers is a first absence; only "nothing was there" is a second one.
     let nothing: boolean;
+    const began = performance.now();
     try {
       nothing = await store.remove(key);
     } catch (error) {
@@ -71,15 +79,27 @@ async function removeBatch({ database, store, log, pause, delaySeconds }: Remova
       continue;
     }
     failures = 0;
+    const took = performance.now() - began;
     await pause('removal:removed');
-    if (absent && nothing) {
-      await database.query('delete from removals where key = $1', [key]);
-      continue;
-    }
-    await database.query(
-      'update removals set absent_since = now(), not_before = now() + make_interval(secs => $2) where key = $1',
-      [key, settleSeconds],
-    );
+    if (absent && nothing) await database.query('delete from removals where key = $1', [key]);
+    else
+      await database.query(
+        'update removals set absent_since = now(), not_before = now() + make_interval(secs => $2) where key = $1',
+        [key, settleSeconds],
+      );
+    if (!nothing) await rest(took);
   }
   return due.length === BATCH;
+}
+
+/** Rests so long after work that it takes no more than its share of the time; short rests are taken together. */
+function restAfter(sharePercent: number, signal: AbortSignal | undefined): (workedMs: number) => Promise<void> {
+  let due = 0;
+  return async (workedMs) => {
+    due += workedMs * (100 / sharePercent - 1);
+    if (due < SHORTEST_REST_MS) return;
+    const ms = due;
+    due = 0;
+    await sleep(ms, undefined, signal && { signal }).catch(() => undefined);
+  };
 }

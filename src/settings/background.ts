@@ -10,6 +10,14 @@ export const backgroundSettings = {
     DAY,
     'How often expired sessions and removals are looked after.',
   ),
+  removalShare: integer(
+    'REGISTRY_REMOVAL_SHARE',
+    30,
+    'percent',
+    1,
+    100,
+    'How much of the time objects that nothing names are removed from the store, at most: less leaves more to those who read.',
+  ),
   removalDelay: integer(
     'REGISTRY_REMOVAL_DELAY',
     3600,

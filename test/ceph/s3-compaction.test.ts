@@ -125,6 +125,7 @@ describe('compaction in a bucket', () => {
         pause: () => undefined,
         everyMs: 1_000,
         delaySeconds: 0,
+        sharePercent: 100,
       }).run();
     }
 

@@ -222,6 +222,7 @@ describe('segments in a bucket whose writer is gone', () => {
       pause: () => undefined,
       everyMs: 1000,
       delaySeconds: 0,
+      sharePercent: 100,
     });
     const due = () => two.database.query('update removals set not_before = now()');
     // Removed; absent for the first time after it; absent for the second time.

@@ -47,7 +47,7 @@ describe('the compaction of a blob', () => {
   const count = async (table: string) =>
     (await rooms.database.query<{ n: number }>(`select count(*) as n from ${table}`))[0]?.n;
   const removals = () =>
-    removalsJob({ ...rooms, log: silent, pause: () => undefined, everyMs: 1_000, delaySeconds: 0 });
+    removalsJob({ ...rooms, log: silent, pause: () => undefined, everyMs: 1_000, delaySeconds: 0, sharePercent: 100 });
 
   /** As if its maker had not been seen for long. */
   async function sweep(): Promise<void> {

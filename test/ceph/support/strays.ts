@@ -83,7 +83,15 @@ export function sweeperOf(
 
 export async function removals({ database, store }: Pick<Process, 'database' | 'store'>): Promise<void> {
   await database.query('update removals set not_before = now()');
-  await removalsJob({ database, store, log: silent, pause: () => undefined, everyMs: 1_000, delaySeconds: 0 }).run();
+  await removalsJob({
+    database,
+    store,
+    log: silent,
+    pause: () => undefined,
+    everyMs: 1_000,
+    delaySeconds: 0,
+    sharePercent: 100,
+  }).run();
 }
 
 /** Keys of a blob's segments, in order. */

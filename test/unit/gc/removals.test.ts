@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { randomUUID } from 'node:crypto';
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,6 +12,7 @@ import { digestOf } from '../../../src/oci/digest.js';
 import { newSegmentKey, type SegmentKey } from '../../../src/storage/segment-store.js';
 import { PassingStore } from '../../faults/races-stores.js';
 import { silent } from '../../support/postgres.js';
+import { until } from '../../faults/support/processes.js';
 import { ACTOR, bodyOf, repository, type Rooms, Site } from '../../support/rooms.js';
 
 const NAME = repository('team/model');
@@ -27,7 +29,7 @@ describe('bytes that go', () => {
   afterEach(async () => await site.dispose());
 
   const removals = (delaySeconds = 0) =>
-    removalsJob({ ...rooms, log: silent, pause: rooms.pauses.point, everyMs: 1000, delaySeconds });
+    removalsJob({ ...rooms, log: silent, pause: rooms.pauses.point, everyMs: 1000, delaySeconds, sharePercent: 100 });
   const orphans = (ageSeconds: number) => orphansJob({ ...rooms, log: silent, everyMs: 1000, ageSeconds });
   const keys = async (): Promise<SegmentKey[]> => {
     const found: SegmentKey[] = [];
@@ -87,6 +89,7 @@ describe('bytes that go', () => {
       pause: rooms.pauses.point,
       everyMs: 1000,
       delaySeconds: 0,
+      sharePercent: 100,
     });
     for (const left of [1, 1, 1, 0]) {
       await job.run();
@@ -107,7 +110,15 @@ describe('bytes that go', () => {
     const lines: string[] = [];
     const log = createLog('error', { write: (line: string) => void lines.push(line) });
     const store = new StubbornStore(rooms.store);
-    const job = removalsJob({ ...rooms, store, log, pause: rooms.pauses.point, everyMs: 1000, delaySeconds: 0 });
+    const job = removalsJob({
+      ...rooms,
+      store,
+      log,
+      pause: rooms.pauses.point,
+      everyMs: 1000,
+      delaySeconds: 0,
+      sharePercent: 100,
+    });
     for (let n = 0; n < 12; n++) await rooms.registry.uploads.cancel(await upload());
     const due = await rooms.database.query<{ key: string }>('select key from removals order by not_before');
     for (const { key } of due.slice(0, 4)) stuck.add(key);
@@ -144,12 +155,45 @@ describe('bytes that go', () => {
       pause: rooms.pauses.point,
       everyMs: 1000,
       delaySeconds: 0,
+      sharePercent: 100,
     });
     const failure = await job.run().catch((error: unknown) => error);
     expect(isFailure(failure, 'Unavailable')).to.equal(true);
     expect(tried).to.equal(5);
     await removals().run();
     expect(await keys(), 'those that were not tried').to.have.length(5);
+  });
+
+  it('take no more of the time than they may, and stop at once when the process does', async () => {
+    class SlowStore extends PassingStore {
+      override async remove(key: SegmentKey): Promise<boolean> {
+        await sleep(40);
+        return await super.remove(key);
+      }
+    }
+    for (let n = 0; n < 6; n++) await rooms.registry.uploads.cancel(await upload());
+    const store = new SlowStore(rooms.store);
+    const jobOf = (sharePercent: number) =>
+      removalsJob({
+        ...rooms,
+        store,
+        log: silent,
+        pause: rooms.pauses.point,
+        everyMs: 1000,
+        delaySeconds: 0,
+        sharePercent,
+      });
+    const began = performance.now();
+    await jobOf(20).run();
+    expect(await keys()).to.have.length(0);
+    expect(performance.now() - began).to.be.above(6 * 40 * 5);
+    for (let n = 0; n < 2; n++) await rooms.registry.uploads.cancel(await upload());
+    const stopping = new AbortController();
+    const running = jobOf(1).run(stopping.signal);
+    await until('the first is gone', async () => (await keys()).length === 1);
+    stopping.abort();
+    expect(await running).to.equal(false);
+    expect(await keys(), 'left for the next').to.have.length(1);
   });
 
   it('are looked for again after the delay, or later if a request to the store may take effect for longer', async () => {
@@ -160,7 +204,15 @@ describe('bytes that go', () => {
     ] as const) {
       const store = new PassingStore(rooms.store, settleSeconds);
       await rooms.database.query('update removals set not_before = now(), absent_since = null');
-      await removalsJob({ ...rooms, store, log: silent, pause: rooms.pauses.point, everyMs: 1000, delaySeconds }).run();
+      await removalsJob({
+        ...rooms,
+        store,
+        log: silent,
+        pause: rooms.pauses.point,
+        everyMs: 1000,
+        delaySeconds,
+        sharePercent: 100,
+      }).run();
       const [row] = await rooms.database.query<{ seconds: number }>(
         'select extract(epoch from not_before - now())::float as seconds from removals',
       );

@@ -57,7 +57,15 @@ describe('a job that two run at once', () => {
     }
   }
   const removals = ({ database, store, pauses }: Rooms) =>
-    removalsJob({ database, store, log: silent, pause: pauses.point, everyMs: 1000, delaySeconds: 0 });
+    removalsJob({
+      database,
+      store,
+      log: silent,
+      pause: pauses.point,
+      everyMs: 1000,
+      delaySeconds: 0,
+      sharePercent: 100,
+    });
 
   it('ends each expired session and removes its bytes, and nothing else', async () => {
     await sessions();
