@@ -324,6 +324,8 @@ describe('the bytes of repositories', function () {
     expect(await usage(index.digest)).to.deep.equal({
       named_bytes: 11_110 + one.size + index.size,
       alone_bytes: 1_000,
+      pulls: 0,
+      last_pulled_at: null,
     });
   });
 });
