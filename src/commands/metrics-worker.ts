@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { KeyStatistics } from '../auth/key-check.js';
 import type { PoolUse } from '../database/connect.js';
+import type { PullStatistics } from '../registry/pulls.js';
 import type { EndedRequest, RequestObserver } from '../http/request-log.js';
 import { counter, gauge, processMetrics } from './metrics-process.js';
 
@@ -12,6 +13,7 @@ export interface WorkerSources {
   uploads(): { readonly total: number; readonly used: number; readonly waiting: number };
   /** Bytes that downloads may read ahead, and do. */
   downloads(): { readonly total: number; readonly used: number };
+  pulls(): PullStatistics;
 }
 
 export interface WorkerMetrics {
@@ -31,6 +33,7 @@ export function workerMetrics(sources: WorkerSources): WorkerMetrics {
   poolMetrics(registry, sources.pool);
   keyMetrics(registry, sources.keys);
   memoryMetrics(registry, sources);
+  pullMetrics(registry, sources.pulls);
   processMetrics(registry, 'worker');
   return { registry, requests };
 }
@@ -138,4 +141,17 @@ function memoryMetrics(registry: Registry, { uploads, downloads }: WorkerSources
   });
   const waiting = 'Uploads that wait for memory: the disk is slower than they are.';
   gauge(registry, 'weighhouse_memory_waiting_uploads', waiting, () => uploads().waiting);
+}
+
+function pullMetrics(registry: Registry, pulls: () => PullStatistics): void {
+  for (const [name, help, of] of [
+    ['weighhouse_pulls_total', 'Manifests that were sent to clients.', 'pulls'],
+    [
+      'weighhouse_pulls_dropped_total',
+      'Pulls and signs of use that are not counted: too many manifests at once.',
+      'dropped',
+    ],
+    ['weighhouse_pulls_write_failures_total', 'Writings of pulls that failed; they are tried again.', 'failures'],
+  ] as const)
+    counter(registry, name, help, () => pulls()[of]);
 }

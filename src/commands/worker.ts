@@ -20,6 +20,7 @@ import { followChanges, inspectPushes } from '../metadata/follow.js';
 import { Metadata } from '../metadata/metadata.js';
 import { leasePolicies } from '../policies/policies.js';
 import { quotaGuard } from '../policies/quotas.js';
+import { Pulls } from '../registry/pulls.js';
 import { createRegistry } from '../registry/registry.js';
 import { TAKEN_CHANNEL } from '../registry/upload-sessions.js';
 import { MemoryBudget } from '../storage/memory-budget.js';
@@ -98,6 +99,12 @@ export async function runWorker(
   });
   const authenticator = await createAuthenticator(config, database);
   const reads = new AuditedReads({ queries: database, covers: auditedReads(config), log });
+  const pulls = new Pulls({
+    queries: database,
+    log,
+    capacity: config.pullsMax,
+    everyMs: config.pullsInterval * 1000,
+  });
   const requests = new RunningRequests((identity) => authenticator.isAlive(identity), log);
   const watching = await watchAccess(authenticator, requests, listener, log);
   const metrics = workerMetrics({
@@ -105,6 +112,7 @@ export async function runWorker(
     keys: () => authenticator.statistics(),
     uploads: () => ({ total: budget.total, used: budget.total - budget.free, waiting: budget.waiting }),
     downloads: () => ({ total: config.downloadMemory, used: store.readAheadBytes }),
+    pulls: () => pulls.statistics(),
   });
   const primary = askPrimary(metrics, config.healthTimeout * 1000);
   const app = createApp({
@@ -124,6 +132,7 @@ export async function runWorker(
     ...primary,
     authenticator,
     reads,
+    pulls,
     running: requests,
     client: { trustedProxies: config.trustedProxies, publicUrl: config.publicUrl },
     log,
@@ -178,7 +187,7 @@ export async function runWorker(
     await Promise.race([Promise.allSettled(running), sleep(RECORDING_MS, undefined, { ref: false })]);
     await registry.uploads.stop();
     await watching.stop();
-    await reads.stop();
+    await Promise.all([reads.stop(), pulls.stop()]);
     await listener.close();
     await database.close();
     await primary.sayLast();

@@ -37,7 +37,14 @@ export interface ReleaseUsage {
   readonly named_bytes: number;
   /** Those of its blobs that no other manifest of its repository names, and no other repository holds. */
   readonly alone_bytes: number;
+  /** Of its manifest alone, some seconds behind; what an index lists has pulls of its own. */
+  readonly pulls: number;
+  /** When that was last pulled or asked for by its tag; null: never known. */
+  readonly last_pulled_at: Date | null;
 }
+
+/** Of what has no manifest. */
+export const NO_USAGE: ReleaseUsage = { named_bytes: 0, alone_bytes: 0, pulls: 0, last_pulled_at: null };
 
 /** By the indexes, as it is now. @param digest of its manifest; an index counts with what it lists */
 export async function readReleaseUsage(queries: Queries, repository: string, digest: string): Promise<ReleaseUsage> {
@@ -61,8 +68,10 @@ export async function readReleaseUsage(queries: Queries, repository: string, dig
      select least((select coalesce(sum(size), 0) from sized) + (
               select coalesce(sum(m.size), 0) from tree t join manifests m on m.repository = (select id from place) and m.digest = t.digest),
               ${MOST})::bigint as named_bytes,
-            least((select coalesce(sum(size), 0) from sized where alone), ${MOST})::bigint as alone_bytes`,
+            least((select coalesce(sum(size), 0) from sized where alone), ${MOST})::bigint as alone_bytes,
+            coalesce(p.pulls, 0) as pulls, p.pulled_at as last_pulled_at
+       from place left join manifest_pulls p on p.repository = place.id and p.digest = $2`,
     [repository, digest],
   );
-  return row ?? { named_bytes: 0, alone_bytes: 0 };
+  return row ?? NO_USAGE;
 }

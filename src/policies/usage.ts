@@ -39,6 +39,10 @@ export interface RepositoryUsage {
   readonly manifests: number;
   readonly tags: number;
   readonly blobs: number;
+  /** Of the manifests that it has now, some seconds behind. */
+  readonly pulls: number;
+  /** When any of them was last pulled or asked for by a tag; null: never known. */
+  readonly last_pulled_at: Date | null;
 }
 
 const EMPTY: UsageTotal = { repositories: 0, manifests: 0, tags: 0, blobs: 0, named_bytes: 0, stored_bytes: 0 };
@@ -111,7 +115,7 @@ export async function listUsage(
   page: PageQuery,
 ): Promise<Page<RepositoryUsage>> {
   const seen = sight.seesAll ? undefined : await idsSeen(queries, sight);
-  return await readPage<RepositoryUsage>(queries, page, {
+  const found = await readPage<Omit<RepositoryUsage, keyof typeof NEVER>>(queries, page, {
     columns: `r.name as repository, m.id as model_id, m.name as model_name, u.named_bytes, u.stored_bytes, u.charged_bytes,
       u.manifests, u.tags, u.blobs`,
     from: FROM[of],
@@ -121,4 +125,21 @@ export async function listUsage(
     id: 'u.repository',
     idType: 'bigint',
   });
+  const pulls = await readPulls(
+    queries,
+    found.items.map(({ repository }) => repository),
+  );
+  return { ...found, items: found.items.map((item) => ({ ...item, ...(pulls.get(item.repository) ?? NEVER) })) };
+}
+
+const NEVER = { pulls: 0, last_pulled_at: null };
+
+/** Of the repositories of a page: each by the index of its rows. */
+async function readPulls(queries: Queries, repositories: readonly string[]) {
+  const rows = await queries.query<Pick<RepositoryUsage, 'repository' | keyof typeof NEVER>>(
+    `select r.name as repository, sum(p.pulls)::bigint as pulls, max(p.pulled_at) as last_pulled_at
+       from repositories r join manifest_pulls p on p.repository = r.id where r.name = any($1::text[]) group by r.name`,
+    [repositories],
+  );
+  return new Map(rows.map((row) => [row.repository, row]));
 }

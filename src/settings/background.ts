@@ -140,6 +140,22 @@ export const backgroundSettings = {
     'patterns of repositories',
     'Where pulls are written to the audit log, too: `**` for everywhere, `team/*`; empty: nowhere. Seconds behind, and what is not written when a process is killed is lost.',
   ),
+  pullsInterval: integer(
+    'REGISTRY_PULLS_INTERVAL',
+    10,
+    'seconds',
+    1,
+    3600,
+    'How often each process writes down how often manifests were pulled and when last. What is not written when it is killed is lost.',
+  ),
+  pullsMax: integer(
+    'REGISTRY_PULLS_MAX',
+    50_000,
+    'manifests',
+    1,
+    10_000_000,
+    'Of so many manifests a process keeps pulls in memory until then, some 300 bytes each; pulls of further ones are not counted.',
+  ),
   orphanInterval: integer(
     'REGISTRY_ORPHAN_INTERVAL',
     DAY,

@@ -65,6 +65,8 @@ describe('the usage', function () {
       manifests: 1,
       tags: 1,
       blobs: 3,
+      pulls: 0,
+      last_pulled_at: null,
     };
     expect(all[1]).to.deep.equal(ofModel);
     expect(await allPages(ask, '/usage/models')).to.deep.equal([ofModel]);
@@ -79,10 +81,12 @@ describe('the usage', function () {
   it('of a release is what it holds, and what it alone does', async () => {
     const release = await releaseOf(ask, MODEL, 'v1.0');
     const usage = await told(ask('GET', `/releases/${release.id}/usage`));
-    expect(usage).to.deep.equal({ named_bytes: manifest.length + 1_002, alone_bytes: 1_002 });
+    const never = { pulls: 0, last_pulled_at: null };
+    expect(usage).to.deep.equal({ named_bytes: manifest.length + 1_002, alone_bytes: 1_002, ...never });
     const model = await told(ask('GET', `/models/${encodeURIComponent(MODEL)}`));
     const draft = await told(ask('POST', '/releases', { model_id: model.id, version: 'v2.0' }), 201);
-    expect(await told(ask('GET', `/releases/${draft.id}/usage`))).to.deep.equal({ named_bytes: 0, alone_bytes: 0 });
+    const nothing = { named_bytes: 0, alone_bytes: 0, ...never };
+    expect(await told(ask('GET', `/releases/${draft.id}/usage`))).to.deep.equal(nothing);
     const { text } = await makeKey(server, ['other/**=pull']);
     await told(ask('GET', `/releases/${release.id}/usage`, undefined, { key: text }), 404);
   });

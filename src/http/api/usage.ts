@@ -2,7 +2,7 @@ import { invalid, notFound } from '../../metadata/failures.js';
 import type { Metadata } from '../../metadata/metadata.js';
 import { getRelease } from '../../metadata/releases.js';
 import { listUsage, readUsage } from '../../policies/usage.js';
-import { readReleaseUsage, readUsageDays } from '../../policies/usage-days.js';
+import { NO_USAGE, readReleaseUsage, readUsageDays } from '../../policies/usage-days.js';
 import { permit } from '../authenticate.js';
 import type { Context } from '../context.js';
 import { sendJson, sendPage } from './answer.js';
@@ -41,9 +41,7 @@ export function usageHandlers(metadata: Metadata) {
   async function release(ctx: Context, { path }: CheckedRequest): Promise<void> {
     const usage = await metadata.read(async (queries) => {
       const { image_repository, digest } = await getRelease(queries, rightsOf(ctx), path.id ?? '');
-      return digest === null
-        ? { named_bytes: 0, alone_bytes: 0 }
-        : await readReleaseUsage(queries, image_repository, digest);
+      return digest === null ? NO_USAGE : await readReleaseUsage(queries, image_repository, digest);
     });
     ctx.set('Cache-Control', 'private, no-cache');
     sendJson(ctx, 200, usage);

@@ -5,6 +5,7 @@ import { parseReference, parseTag, type Reference } from '../../oci/name.js';
 import { ifNoneMatch } from '../../oci/range.js';
 import type { ReadObserver } from '../../metadata/audit-reads.js';
 import type { Manifests, StoredManifest } from '../../registry/manifests.js';
+import type { Pulls } from '../../registry/pulls.js';
 import type { Tags } from '../../registry/tags.js';
 import { actorOf, type Context } from '../context.js';
 import { readWhole } from '../request-body.js';
@@ -18,10 +19,11 @@ export interface ManifestRoutesOptions {
   readonly maxTags: number;
   readonly idleMs: number;
   readonly reads: ReadObserver;
+  readonly pulls: Pick<Pulls, 'note'>;
 }
 
 /** The handlers of manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Content Management"). */
-export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs, reads }: ManifestRoutesOptions) {
+export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs, reads, pulls }: ManifestRoutesOptions) {
   /** GET and HEAD (end-3). A manifest is sent as it was pushed, whatever the client says that it accepts. */
   async function get(ctx: Context): Promise<void> {
     const { repository } = ctx.state;
@@ -31,7 +33,10 @@ export function manifestHandlers({ manifests, tags, limits, maxTags, idleMs, rea
       ? await manifests.getPayload(repository, reference)
       : await manifests.get(repository, reference);
     describe(ctx, manifest);
-    if (ifNoneMatch(ctx.req.headers['if-none-match'], `"${manifest.digest}"`)) {
+    const isKnown = ifNoneMatch(ctx.req.headers['if-none-match'], `"${manifest.digest}"`);
+    // Who asks for a tag and has it all uses it, without a pull. A HEAD by digest is what a push does before it sends.
+    if (withBody || 'tag' in reference) pulls.note(repository, manifest.digest, withBody && !isKnown);
+    if (isKnown) {
       ctx.status = 304;
       return;
     }

@@ -315,10 +315,17 @@ describe('the bytes of repositories', function () {
     await image(name, [config, shared], ['v2']);
     const index = await put(name, INDEX, { manifests: [one, one] }, ['v3']);
     const usage = (digest: string) => readReleaseUsage(rooms.database, name, digest);
-    expect(await usage(one.digest)).to.deep.equal({ named_bytes: 11_110 + one.size, alone_bytes: 1_000 });
+    expect(await usage(one.digest)).to.deep.equal({
+      named_bytes: 11_110 + one.size,
+      alone_bytes: 1_000,
+      pulls: 0,
+      last_pulled_at: null,
+    });
     expect(await usage(index.digest)).to.deep.equal({
       named_bytes: 11_110 + one.size + index.size,
       alone_bytes: 1_000,
+      pulls: 0,
+      last_pulled_at: null,
     });
   });
 });
