@@ -1,4 +1,5 @@
-// Test suites, those joined by + at the same time, since most of a suite's time is waiting; http:1/2 is every second file:
+// Test suites, those joined by + at the same time, since most of a suite's time is waiting; http:1/2 is every second file,
+// faults/process-: those whose names begin so:
 //
 //   node scripts/suites.mjs http:1/2+http:2/2+unit faults
 //
@@ -17,8 +18,11 @@ const COUNTS = /^(\d+) passed, (\d+) failed, (\d+) skipped$/gm;
 function filesOf(suite) {
   const [name = '', share = '1/1'] = suite.split(':');
   const [which, count] = share.split('/').map(Number);
-  const folder = join('dist/test', name);
-  const files = readdirSync(join(root, folder), { recursive: true }).filter((file) => file.endsWith('.test.js'));
+  const [room = '', beginning = ''] = name.split('/');
+  const folder = join('dist/test', room);
+  const files = readdirSync(join(root, folder), { recursive: true }).filter(
+    (file) => file.endsWith('.test.js') && file.startsWith(beginning),
+  );
   return files
     .sort()
     .filter((_, index) => index % count === which - 1)
