@@ -49,6 +49,7 @@ export type Failure =
   | 'Unavailable'
   | 'StorageFull'
   | 'BlobDamaged'
+  | 'ManifestDamaged'
   | 'ClientGone';
 
 export interface RegistryErrorOptions {

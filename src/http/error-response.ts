@@ -46,7 +46,8 @@ export function errorResponse(log: Log, write: WriteFailure): Middleware<Request
         return;
       }
       const failure = isFailure(error) ? error : undefined;
-      const ours = !failure || ['Unavailable', 'BlobDamaged', 'StorageFull'].includes(failure.failure);
+      const ours =
+        !failure || ['Unavailable', 'BlobDamaged', 'ManifestDamaged', 'StorageFull'].includes(failure.failure);
       if (ours) log.error({ err: error, requestId, method: ctx.method, path: pathOf(ctx.req) }, 'a request failed');
       if (ctx.res.headersSent) {
         ctx.respond = false;

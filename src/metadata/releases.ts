@@ -2,6 +2,7 @@ import type { Queries } from '../database/connect.js';
 import { Conditions, containing, type Page, type PageQuery, readPage, type Sort } from '../database/pages.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/name.js';
+import { intact } from '../registry/manifests.js';
 import { addFew, addModels, chooseModels, type ModelChoice } from './chosen-models.js';
 import { notFound } from './failures.js';
 import { getModel, isId } from './models.js';
@@ -132,7 +133,7 @@ export async function latestRelease(
   throw notFound('Release');
 }
 
-/** The exact bytes of a release's manifest. @throws 'NotFound' for a draft, or when it is gone */
+/** The exact bytes of a release's manifest. @throws 'NotFound' for a draft, or when it is gone; 'ManifestDamaged' */
 export async function getReleaseManifest(
   queries: Queries,
   release: Release,
@@ -143,7 +144,7 @@ export async function getReleaseManifest(
     [release.model_id, release.digest],
   );
   if (!row) throw notFound('Manifest');
-  return row;
+  return intact(row);
 }
 
 /** A cell of a model's matrix. */

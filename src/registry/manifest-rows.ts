@@ -172,8 +172,10 @@ async function insertManifest(
     `with stored as (
        insert into manifests (repository, digest, media_type, artifact_type, subject, size, payload, annotations)
        values ($1, $2, $5, $6, $7, $8, $9, $10)
-       on conflict (repository, digest) do update set media_type = excluded.media_type, condemned_at = null
+       on conflict (repository, digest) do update
+          set media_type = excluded.media_type, size = excluded.size, payload = excluded.payload, condemned_at = null
         where manifests.media_type <> excluded.media_type or manifests.condemned_at is not null
+           or manifests.payload <> excluded.payload
        returning xmax <> 0 as retyped),
      named as (
        insert into manifest_references (repository, manifest, digest, kind, media_type, size, blob)

@@ -1,7 +1,7 @@
 import type { Database } from '../database/connect.js';
 import { GatheredLookups } from '../database/gathered.js';
-import { isFailure } from '../errors.js';
-import type { Digest } from '../oci/digest.js';
+import { isFailure, RegistryError } from '../errors.js';
+import { algorithmOf, type Digest, digestOf } from '../oci/digest.js';
 import type { Reference, RepositoryName } from '../oci/name.js';
 import { type Admission, admitNew } from './admission.js';
 import { type Actor, announce, type ChangeObserver } from './changes.js';
@@ -81,6 +81,18 @@ async function select<Row extends StoredManifest>(
   return row;
 }
 
+/**
+ * A manifest whose bytes are what its digest says: hashing them takes some microseconds, and is done each time that they are read.
+ * @throws 'ManifestDamaged'
+ */
+export function intact<Row extends { readonly digest: Digest; readonly payload: Buffer }>(manifest: Row): Row {
+  const { digest, payload } = manifest;
+  if (digestOf(algorithmOf(digest), payload) === digest) return manifest;
+  throw new RegistryError('ManifestDamaged', 'the stored bytes of this manifest are damaged; push it again', {
+    detail: { digest },
+  });
+}
+
 /** Manifests of repositories: opaque bytes, and what they name. */
 export class Manifests {
   readonly #options: ManifestsOptions;
@@ -100,9 +112,9 @@ export class Manifests {
     return await this.#heads.get(nameOf(repository, reference), () => select(this.#headLookUps, repository, reference));
   }
 
-  /** What GET needs, with the bytes exactly as they were pushed. @throws 'ManifestUnknown' */
+  /** What GET needs, with the bytes exactly as they were pushed. @throws 'ManifestUnknown', 'ManifestDamaged' */
   async getPayload(repository: RepositoryName, reference: Reference): Promise<WholeManifest> {
-    const load = () => select(this.#wholeLookUps, repository, reference);
+    const load = async () => intact(await select(this.#wholeLookUps, repository, reference));
     return await this.#wholes.get(nameOf(repository, reference), load);
   }
 

@@ -45,6 +45,7 @@ const statuses: Record<Failure, number> = {
   Unavailable: 503,
   StorageFull: 507,
   BlobDamaged: 500,
+  ManifestDamaged: 500,
   ClientGone: 400,
 };
 

@@ -60,6 +60,7 @@ const responses: Record<Failure, readonly [status: number, code: Code]> = {
   Unavailable: [503, 'UNAVAILABLE'],
   StorageFull: [507, 'UNAVAILABLE'],
   BlobDamaged: [500, 'UNKNOWN'],
+  ManifestDamaged: [500, 'UNKNOWN'],
   ClientGone: [400, 'UNKNOWN'],
 };
 
