@@ -35,7 +35,8 @@ const HOMES = `
 
 const COUNT = `
   with first as materialized (
-    select repository, since from usage_repositories_due order by since, repository limit $1 for update skip locked),
+    select repository, since from usage_repositories_due where repository <> all($3::bigint[])
+     order by since, repository limit $1 for update skip locked),
   placed as (
     select f.repository, sum(coalesce(u.manifests + u.blobs, 0)) over (
              order by f.since, f.repository rows between unbounded preceding and 1 preceding) as before
@@ -61,13 +62,13 @@ const COUNT = `
     on conflict (repository) do update
        set named_bytes = excluded.named_bytes, stored_bytes = excluded.stored_bytes, charged_bytes = excluded.charged_bytes,
            manifests = excluded.manifests, tags = excluded.tags, blobs = excluded.blobs
-    returning repository, named_bytes, stored_bytes, charged_bytes),
+    returning repository, named_bytes, stored_bytes, charged_bytes, manifests + blobs as rows),
   noted as (
     insert into repository_usage_days (repository, day, named_bytes, stored_bytes, charged_bytes)
     select repository, (now() at time zone 'UTC')::date, named_bytes, stored_bytes, charged_bytes from put
     on conflict (repository, day) do update
        set named_bytes = excluded.named_bytes, stored_bytes = excluded.stored_bytes, charged_bytes = excluded.charged_bytes)
-  select r.name, (p.charged_bytes - coalesce(f.charged_bytes, 0))::bigint as "more"
+  select r.id, r.name, p.rows, (p.charged_bytes - coalesce(f.charged_bytes, 0))::bigint as "more"
     from put p join repositories r on r.id = p.repository left join repository_usage f on f.repository = p.repository`;
 
 const TOTAL = `
@@ -82,30 +83,80 @@ const TOTAL = `
 
 /**
  * Counts what has changed. Each statement sees the changes whose marks it sees, and a mark that it does not see stays. Rows that
- * somebody marks at the moment are left for the next time, so that nobody waits in a circle.
+ * somebody marks at the moment are left for the next time, so that nobody waits in a circle. A repository whose count takes
+ * long, and that changes all the time, is counted for a tenth of the time only.
  */
 export function usageJob(database: Database, everyMs: number) {
-  return { name: 'usage', everyMs, run: () => countBatch(database) };
+  const resting = new Resting();
+  return {
+    name: 'usage',
+    everyMs,
+    run: async () => {
+      const began = performance.now();
+      const { counted, more } = await countBatch(database, resting.now(began));
+      resting.add(counted, performance.now() - began);
+      return more;
+    },
+  };
 }
 
-/** @returns whether there may be more to do */
-export async function countBatch(database: Database): Promise<boolean> {
+/** One of fewer manifests and blobs, or whose count took less, is counted again at once. */
+const LARGE_ROWS = 10_000;
+const QUICK_MS = 200;
+/** So many times as long as its count took a repository rests, */
+const REST = 9;
+/** and never longer than this. */
+const LONGEST_REST_MS = 300_000;
+
+interface Counted {
+  /** The repository's. */
+  readonly id: number;
+  /** Its manifests and blobs. */
+  readonly rows: number;
+}
+
+/** Repositories that are not to be counted yet, by the monotonic clock. */
+export class Resting {
+  readonly #until = new Map<number, number>();
+
+  now(moment: number): number[] {
+    for (const [repository, until] of this.#until) if (until <= moment) this.#until.delete(repository);
+    return [...this.#until.keys()];
+  }
+
+  add(counted: readonly Counted[], tookMs: number): void {
+    if (tookMs < QUICK_MS) return;
+    const until = performance.now() + Math.min(REST * tookMs, LONGEST_REST_MS);
+    for (const { id, rows } of counted) if (rows >= LARGE_ROWS) this.#until.set(id, until);
+  }
+}
+
+/**
+ * @param resting repositories that are not counted
+ * @returns those that were, and whether there may be more to do
+ */
+export async function countBatch(
+  database: Database,
+  resting: readonly number[] = [],
+): Promise<{ counted: Counted[]; more: boolean }> {
   const homes = await database.transaction(async (transaction) => {
     await holdSums(transaction);
     const [row] = await transaction.query<{ done: number }>(HOMES, [BLOBS]);
     return row?.done ?? 0;
   });
-  if (homes === BLOBS) return true;
-  const counted = await database.transaction(async (transaction) => {
+  if (homes === BLOBS) return { counted: [], more: true };
+  return await database.transaction(async (transaction) => {
     await holdSums(transaction);
     // With statistics that lag behind PostgreSQL has read all links there are, once for each repository.
     await transaction.query('set local enable_seqscan = off');
-    const charges = await transaction.query<Charge>(COUNT, [REPOSITORIES, ROWS]);
+    const charges = await transaction.query<Charge & Counted>(COUNT, [REPOSITORIES, ROWS, resting]);
     await addToQuotas(transaction, charges);
-    const left = await transaction.query('select from usage_repositories_due limit 1');
+    const left = await transaction.query(
+      'select from usage_repositories_due where repository <> all($1::bigint[]) limit 1',
+      [resting],
+    );
     // As long as there are more, the next batch will sum.
     if (charges.length > 0 && left.length === 0) await transaction.query(TOTAL);
-    return { repositories: charges.length, more: left.length > 0 };
+    return { counted: charges, more: charges.length > 0 && left.length > 0 };
   });
-  return counted.repositories > 0 && counted.more;
 }

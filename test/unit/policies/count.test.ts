@@ -3,7 +3,7 @@ import { recordChanges, recordsJob } from '../../../src/gc/records.js';
 import { type Digest, digestOf } from '../../../src/oci/digest.js';
 import { parseManifest } from '../../../src/oci/manifest.js';
 import { parseTag, type RepositoryName } from '../../../src/oci/name.js';
-import { countBatch } from '../../../src/policies/count.js';
+import { countBatch, Resting } from '../../../src/policies/count.js';
 import { createPolicy, removePolicy } from '../../../src/policies/policies.js';
 import { listUsage, readUsage } from '../../../src/policies/usage.js';
 import { readReleaseUsage, readUsageDays } from '../../../src/policies/usage-days.js';
@@ -43,7 +43,7 @@ describe('the bytes of repositories', function () {
   const count = async () => {
     const records = new FilesystemRecords(site.root);
     while (await recordsJob(rooms.database, records, 1000).run());
-    while (await countBatch(rooms.database));
+    while ((await countBatch(rooms.database)).more);
   };
 
   async function push(name: RepositoryName, bytes: Buffer): Promise<Digest> {
@@ -273,12 +273,38 @@ describe('the bytes of repositories', function () {
     while (await recordsJob(rooms.database, records, 1000).run());
     await Promise.all(
       [rooms, other].map(async ({ database }) => {
-        while (await countBatch(database));
+        while ((await countBatch(database)).more);
       }),
     );
     await count();
     const { total } = await readUsage(rooms.database, ALL);
     expect(total).to.include({ repositories: 60, blobs: 7, stored_bytes: 7 * 100 + 21 });
+  });
+
+  it('of a repository whose count takes long are counted after a rest, and those of others meanwhile', async () => {
+    const resting = new Resting();
+    for (const name of ['a/one', 'c'] as const) await push(repository(name), Buffer.from(name));
+    await count();
+    const [large] = await rooms.database.query<{ id: number }>(`select id from repositories where name = 'a/one'`);
+    const { id = 0 } = large ?? {};
+    resting.add([{ id, rows: 10_000 }], 199);
+    resting.add([{ id, rows: 9_999 }], 1_000);
+    expect(resting.now(performance.now()), 'quick, or small').to.deep.equal([]);
+    resting.add([{ id, rows: 10_000 }], 1_000);
+    const over = performance.now() + 9_000;
+    expect(resting.now(over - 1_000)).to.deep.equal([id]);
+    for (const name of ['a/one', 'c'] as const) await push(repository(name), Buffer.from(`more of ${name}`));
+    const records = new FilesystemRecords(site.root);
+    while (await recordsJob(rooms.database, records, 1000).run());
+    while ((await countBatch(rooms.database, resting.now(over - 1_000))).more);
+    const blobs = async () => {
+      const { items } = await listUsage(rooms.database, ALL, 'repositories', { limit: 100 });
+      return Object.fromEntries(items.map((item) => [item.repository, item.blobs]));
+    };
+    expect(await blobs()).to.deep.equal({ 'a/one': 1, c: 2 });
+    expect(resting.now(over + 1)).to.deep.equal([]);
+    while ((await countBatch(rooms.database)).more);
+    expect(await blobs()).to.deep.equal({ 'a/one': 2, c: 2 });
   });
 
   it('are kept day by day, and stand until they change', async () => {
