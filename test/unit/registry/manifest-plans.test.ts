@@ -24,7 +24,8 @@ describe('the plan by which a manifest is found', () => {
     await database.query(`insert into repositories (name) select 'plan/' || g from generate_series(1, 50) g`);
     await database.query(
       `insert into manifests (repository, digest, media_type, size, payload)
-       select r.id, 'sha256:' || md5(g::text), 'x', 1, 'x' from repositories r, generate_series(1, ${TAGS}) g where r.name = 'plan/1'`,
+       select r.id, 'sha256:' || encode(sha256(g::text::bytea), 'hex'), 'x', length(g::text), g::text::bytea
+         from repositories r, generate_series(1, ${TAGS}) g where r.name = 'plan/1'`,
     );
     await database.query(
       `insert into tags (repository, name, digest) select repository, 'v' || row_number() over (), digest from manifests`,
