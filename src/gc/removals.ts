@@ -7,7 +7,7 @@ import type { Job } from './jobs.js';
 
 const BATCH = 100;
 /** An object that could not be removed is tried again so much later, in seconds, after all others that are due. */
-const RETRY_SECONDS = 300;
+const RETRY_SECONDS = 30;
 /** After so many in a row that could not be removed, it is the store that is to be waited for. */
 const PATIENCE = 5;
 const SHORTEST_REST_MS = 10;

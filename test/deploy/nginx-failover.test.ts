@@ -54,6 +54,17 @@ describe('nginx when a node dies', () => {
     );
   }
 
+  /** Kills a node, and waits until nginx has noticed: a POST on a connection that it kept open would not be sent again. */
+  async function end(node: TestServer): Promise<void> {
+    await node.kill();
+    const port = `:${Number(node.host.split(':')[1]).toString(16).toUpperCase().padStart(4, '0')}`;
+    await until('nginx has closed its connections to the node', async () => {
+      const lines = (await readFile('/proc/net/tcp', 'utf8')).split('\n').map((line) => line.trim().split(/\s+/));
+      // Established, or closed by the other side alone.
+      return !lines.some(([, , remote = '', state = '']) => remote.endsWith(port) && ['01', '08'].includes(state));
+    });
+  }
+
   /**
    * Sends requests until one is with the second node, which takes it and does not answer; then that node is killed.
    * @returns the answer to that request.
@@ -116,7 +127,7 @@ describe('nginx when a node dies', () => {
   it('goes on while a node is away, and with it once it is back', async () => {
     const bytes = bytesOf('while a node is away', 300_000);
     const [first, second] = scene.nodes;
-    await second.kill();
+    await end(second);
     let refused = 0;
     for (let round = 0; round < 10; round += 1) {
       // What was not sent to a node goes to the other one, bodies too.
