@@ -40,6 +40,7 @@ describe('two nodes whose bytes are on CephFS, each with a mount of its own', fu
           REGISTRY_HEALTH_TIMEOUT: '2',
           REGISTRY_HEALTH_FREE_BYTES: '0',
           REGISTRY_REMOVAL_DELAY: '0',
+          REGISTRY_REMOVAL_SHARE: '100',
           REGISTRY_READ_GRACE: '0',
           REGISTRY_JOB_INTERVAL: '1',
         },

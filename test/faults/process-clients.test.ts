@@ -18,6 +18,7 @@ describe('a client that vanishes', function () {
       environment: {
         REGISTRY_JOB_INTERVAL: '1',
         REGISTRY_REMOVAL_DELAY: '0',
+        REGISTRY_REMOVAL_SHARE: '100',
         REGISTRY_UPLOAD_LIFETIME: '10',
         REGISTRY_KEEP_ALIVE_TIMEOUT: '1',
       },

@@ -25,6 +25,7 @@ describe('a registry that compacts', function () {
       REGISTRY_COMPACTION_INTERVAL: '1',
       REGISTRY_JOB_INTERVAL: '1',
       REGISTRY_REMOVAL_DELAY: '0',
+      REGISTRY_REMOVAL_SHARE: '100',
       REGISTRY_READ_GRACE: '0',
     };
     const environment: Record<string, string> = { ...settings, REGISTRY_COMPACTION_RATE: String(MiB / 4) };

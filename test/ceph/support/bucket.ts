@@ -37,6 +37,7 @@ export function settingsOf(place: S3Options): Record<string, string> {
     REGISTRY_S3_TIMEOUT: '5',
     REGISTRY_JOB_INTERVAL: '1',
     REGISTRY_REMOVAL_DELAY: '0',
+    REGISTRY_REMOVAL_SHARE: '100',
   };
 }
 
