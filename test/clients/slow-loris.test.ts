@@ -29,6 +29,7 @@ describe('oras beside slow lorises', () => {
     const manifest = (await (await ask('GET', `/v2/${here().repository}/weights/manifests/v1`)).json()) as {
       layers: { digest: string }[];
     };
+    const begun = performance.now();
     const crowd = new LorisCrowd(host, authorization, 500, overTls);
     try {
       for (let count = 0; count < 60; count++) {
@@ -45,8 +46,11 @@ describe('oras beside slow lorises', () => {
       await writeSeeded(here().path('weights.bin'), 'pushed beside lorises', 64 * MiB);
       await push();
       await pull('again');
-      // Their time (a minute for heads) is longer than all this took.
-      expect(crowd.open(), 'all of them were there to the end').to.have.lengthOf(200);
+      // Heads and silent ones have a minute, bodies and downloads as long as they move; a busy machine may take longer.
+      const isOver = performance.now() - begun > 55_000;
+      expect(crowd.open(), 'those whose time is not over were there to the end').to.have.lengthOf.at.least(
+        isOver ? 80 : 200,
+      );
       console.log(`      oras pull of 64 MiB: ${Math.round(alone)} ms alone, ${Math.round(beside)} ms beside 200`);
     } finally {
       crowd.end();
