@@ -137,10 +137,12 @@ class RetentionWalk {
     const policies = await readPolicies(transaction);
     const page = { from: seen.repository, limit: 1, model: held.id };
     const { models } = await ruledModels(transaction, policies, page);
+    const [ruled] = models;
+    if (!ruled) return 0;
     const judged = await judgeReleases(transaction, policies, models, this.#options, ids);
     await pause('retention:decided');
     const gone = judged.filter(({ kept_by }) => kept_by.length === 0);
-    for (const release of gone) await this.#removeOne(transaction, models[0] ?? seen, release, observers);
+    for (const release of gone) await this.#removeOne(transaction, ruled, release, observers);
     return gone.length;
   }
 

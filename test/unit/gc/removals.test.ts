@@ -9,7 +9,7 @@ import { orphansJob } from '../../../src/gc/orphans.js';
 import { removalsJob } from '../../../src/gc/removals.js';
 import { createLog } from '../../../src/log.js';
 import { digestOf } from '../../../src/oci/digest.js';
-import { newSegmentKey, type SegmentKey } from '../../../src/storage/segment-store.js';
+import { newSegmentKey, type SegmentKey, type SegmentStore } from '../../../src/storage/segment-store.js';
 import { PassingStore } from '../../faults/races-stores.js';
 import { silent } from '../../support/postgres.js';
 import { until } from '../../faults/support/processes.js';
@@ -28,8 +28,11 @@ describe('bytes that go', () => {
   });
   afterEach(async () => await site.dispose());
 
-  const removals = (delaySeconds = 0) =>
-    removalsJob({ ...rooms, log: silent, pause: rooms.pauses.point, everyMs: 1000, delaySeconds, sharePercent: 100 });
+  const removals = ({ delaySeconds = 0, store = rooms.store }: { delaySeconds?: number; store?: SegmentStore } = {}) =>
+    removalsJob({
+      ...{ ...rooms, store, log: silent, pause: rooms.pauses.point, everyMs: 1000 },
+      ...{ delaySeconds, sharePercent: 100 },
+    });
   const orphans = (ageSeconds: number) => orphansJob({ ...rooms, log: silent, everyMs: 1000, ageSeconds });
   const keys = async (): Promise<SegmentKey[]> => {
     const found: SegmentKey[] = [];
@@ -49,13 +52,13 @@ describe('bytes that go', () => {
   it('go with a session that is cancelled, and their row stays until they were absent twice', async () => {
     await rooms.registry.uploads.cancel(await upload());
     expect(await keys()).to.have.length(1);
-    await removals(3600).run();
+    await removals({ delaySeconds: 3600 }).run();
     expect(await keys()).to.have.length(0);
     expect(await count('removals')).to.equal(1);
-    await removals(3600).run();
+    await removals({ delaySeconds: 3600 }).run();
     expect(await count('removals'), 'not looked at again before its time').to.equal(1);
     await rooms.database.query('update removals set not_before = now()');
-    await removals(3600).run();
+    await removals({ delaySeconds: 3600 }).run();
     expect(await count('removals')).to.equal(0);
     for (const table of ['segments', 'bodies', 'uploads']) expect(await count(table), table).to.equal(0);
   });
@@ -82,15 +85,7 @@ describe('bytes that go', () => {
     }
     const store = new ScriptedStore(rooms.store);
     await rooms.registry.uploads.cancel(await upload());
-    const job = removalsJob({
-      ...rooms,
-      store,
-      log: silent,
-      pause: rooms.pauses.point,
-      everyMs: 1000,
-      delaySeconds: 0,
-      sharePercent: 100,
-    });
+    const job = removals({ store });
     for (const left of [1, 1, 1, 0]) {
       await job.run();
       expect(await count('removals'), `${store.answers.length} answers to come`).to.equal(left);
@@ -148,15 +143,7 @@ describe('bytes that go', () => {
     }
     for (let n = 0; n < 8; n++) await rooms.registry.uploads.cancel(await upload());
     const store = new FailingStore(rooms.store);
-    const job = removalsJob({
-      ...rooms,
-      store,
-      log: silent,
-      pause: rooms.pauses.point,
-      everyMs: 1000,
-      delaySeconds: 0,
-      sharePercent: 100,
-    });
+    const job = removals({ store });
     const failure = await job.run().catch((error: unknown) => error);
     expect(isFailure(failure, 'Unavailable')).to.equal(true);
     expect(tried).to.equal(5);
